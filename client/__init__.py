@@ -1,0 +1,1 @@
+"""Floor 4: the site daemon, its policy and its command line."""

@@ -1,0 +1,1 @@
+"""Floor 2: BERT tasks: models, tokenising, batches, the training step, metrics."""

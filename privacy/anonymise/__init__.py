@@ -1,0 +1,1 @@
+"""Hide the identifiers in a record's text."""

@@ -1,0 +1,1 @@
+"""Differential privacy: the plan, its accounting, and the clipped, noised step."""

@@ -1,0 +1,1 @@
+"""Floor 4: the coordinator and its command line. Imports without torch."""

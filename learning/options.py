@@ -1,0 +1,70 @@
+"""The choices and plans of a training, as frozen values; imports without torch, so that a coordinator can read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from learning.base import Base
+
+
+class Tune(StrEnum):
+    """Which part of the classifier is tuned: the head, low-rank adapters and the head, or all layers."""
+
+    HEAD = "head"
+    LORA = "lora"
+    FULL = "full"
+
+
+class Optimiser(StrEnum):
+    SGD = "sgd"
+    ADAMW = "adamw"
+
+
+class Schedule(StrEnum):
+    CONSTANT = "constant"
+    LINEAR = "linear"
+    ONE_CYCLE = "one-cycle"
+
+
+class Precision(StrEnum):
+    FLOAT32 = "float32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPlan:
+    """What must be known to build the classifier. `labels` is the number of outputs; `dropout` a fraction."""
+
+    base: Base
+    labels: int
+    tune: Tune
+    train_embeddings: bool = False
+    lora_rank: int = 8
+    lora_alpha: int = 16
+    dropout: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """How a round is trained. `lot` is the expected records (units) of a step, `batch` the records computed at once.
+
+    `steps_per_round` and `rounds` give the length of the schedule; `class_weights` is empty or one number a label.
+    """
+
+    steps_per_round: int
+    rounds: int
+    lot: int
+    batch: int
+    optimiser: Optimiser
+    learning_rate: float
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: Schedule = Schedule.LINEAR
+    warmup: float = 0.1
+    precision: Precision = Precision.FLOAT32
+    proximal_mu: float = 0.0
+    class_weights: tuple[float, ...] = ()
+    seed: int = 0

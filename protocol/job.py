@@ -1,0 +1,317 @@
+"""The job: one TOML file that asks for a federated training, read alike by operator, site and researcher.
+
+A job is typed, frozen and holds no code: every value is a number, a name or a choice. What a site grants is another
+file (`site.toml`); where the two disagree, the site wins. The fields below are the only documentation of the keys: the
+commented template, the error messages and `docs/operator.md` are made from them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from learning.options import Optimiser, Precision, Schedule, Tune
+from privacy.errors import ConfigError
+
+MAX_JOB_BYTES = 256 * 1024
+"""A job file is a page of settings; anything larger is not one."""
+
+
+class TaskKind(StrEnum):
+    CLASSIFY = "classify"
+
+
+class Embeddings(StrEnum):
+    FROZEN = "frozen"
+    TRAINED = "trained"
+
+
+class StrategyName(StrEnum):
+    FEDAVG = "fedavg"
+    FEDPROX = "fedprox"
+    FEDAVGM = "fedavgm"
+    FEDADAM = "fedadam"
+    FEDYOGI = "fedyogi"
+
+
+class Weights(StrEnum):
+    EQUAL = "equal"
+    PUBLISHED = "published"
+
+
+RECORD_UNIT = "record"
+NO_PROFILE = "none"
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Column = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class TaskSection(_Section):
+    """What is learned."""
+
+    kind: TaskKind = Field(TaskKind.CLASSIFY, description="the task: classify (one label for a text)", strict=False)
+    labels: tuple[Annotated[str, StringConstraints(min_length=1, max_length=200)], ...] = Field(
+        description="all labels, in the order of the head's outputs; at least two", strict=False
+    )
+    class_weights: tuple[Annotated[float, Field(gt=0, le=1000)], ...] = Field(
+        (),
+        description="weight of each label in the loss, in the order of labels; a public constant, never counted from "
+        "the data; empty: all 1",
+        strict=False,
+    )
+
+    @model_validator(mode="after")
+    def _labels_are_distinct(self) -> Self:
+        if len(self.labels) < 2:
+            raise ValueError(f"labels: expected at least 2 labels; found {len(self.labels)}")
+        if len(self.labels) > 10_000:
+            raise ValueError(f"labels: expected at most 10000 labels; found {len(self.labels)}")
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels: expected distinct labels; found one twice")
+        if self.class_weights and len(self.class_weights) != len(self.labels):
+            raise ValueError(
+                f"class_weights: expected one weight a label ({len(self.labels)}); found {len(self.class_weights)}"
+            )
+        return self
+
+
+class ColumnsSection(_Section):
+    """The roles of columns, by the name they have unless a site maps them to its own."""
+
+    text: Column = Field("text", description="the column that holds the text")
+    label: Column = Field("label", description="the column that holds the label")
+    linked: tuple[Column, ...] = Field(
+        (),
+        description="columns whose values are the record's own identifiers and are hidden in its text (name, number, "
+        "phone, address); empty: every column but text and label",
+        strict=False,
+    )
+
+
+class ModelSection(_Section):
+    """Which BERT, and which part of it is tuned."""
+
+    base: Annotated[str, StringConstraints(min_length=1, max_length=500)] = Field(
+        "minilm", description="minilm, the folder of a BERT-family model, or a hub id"
+    )
+    sha256: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = Field(
+        "", description="SHA-256 of the base's model.safetensors, in hex; empty: the pin of minilm, else what is found"
+    )
+    tune: Tune = Field(Tune.HEAD, description="head, lora (adapters and head) or full (all layers)", strict=False)
+    embeddings: Embeddings = Field(
+        Embeddings.FROZEN, description="with tune = full: frozen or trained token embeddings", strict=False
+    )
+    lora_rank: int = Field(8, ge=1, le=256, description="rank of the LoRA adapters")
+    lora_alpha: int = Field(16, ge=1, le=1024, description="LoRA scaling numerator (scale = alpha / rank)")
+    max_tokens: int = Field(128, ge=8, le=512, description="tokens kept of a text; longer texts are cut")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout in the tuned layers while training, as a fraction")
+
+
+class FederationSection(_Section):
+    """Who takes part, and how updates are combined."""
+
+    rounds: int = Field(5, ge=1, le=10_000, description="rounds of training")
+    min_sites: int = Field(
+        2, ge=1, le=10_000, description="fewest sites whose updates make a round; fewer stop the run"
+    )
+    strategy: StrategyName = Field(
+        StrategyName.FEDAVG, description="fedavg, fedprox, fedavgm, fedadam or fedyogi", strict=False
+    )
+    weights: Weights = Field(
+        Weights.PUBLISHED,
+        description="equal, or published: the rounded size that each site publishes, fixed before the first round",
+        strict=False,
+    )
+    proximal_mu: float = Field(0.01, ge=0, le=1000, description="fedprox: weight of the proximal term")
+    server_learning_rate: float = Field(
+        1.0, gt=0, le=1000, description="fedavgm, fedadam, fedyogi: step size of the coordinator"
+    )
+    server_momentum: float = Field(0.9, ge=0, lt=1, description="fedavgm, fedadam, fedyogi: momentum (beta_1)")
+    server_beta_2: float = Field(0.99, ge=0, lt=1, description="fedadam, fedyogi: second-moment decay (beta_2)")
+    server_tau: float = Field(0.001, gt=0, le=1, description="fedadam, fedyogi: adaptivity, added to the denominator")
+
+
+class TrainingSection(_Section):
+    """What a site does in a round."""
+
+    local_epochs: float = Field(
+        1.0, gt=0, le=1000, description="passes over the published size in a round; ignored when local_steps is set"
+    )
+    local_steps: int = Field(0, ge=0, le=1_000_000, description="optimiser steps in a round; 0: from local_epochs")
+    lot: int = Field(64, ge=1, le=1_000_000, description="expected records (or persons) in a step")
+    batch: int = Field(32, ge=1, le=65_536, description="records computed at once; a lot is split into such batches")
+    optimiser: Optimiser = Field(Optimiser.ADAMW, description="adamw or sgd", strict=False)
+    learning_rate: float = Field(1e-3, gt=0, le=1000, description="peak step size")
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd: momentum")
+    weight_decay: float = Field(0.0, ge=0, le=10, description="decoupled weight decay")
+    schedule: Schedule = Field(
+        Schedule.LINEAR, description="constant, linear or one-cycle, over the steps of all rounds", strict=False
+    )
+    warmup: float = Field(0.1, ge=0, lt=1, description="linear, one-cycle: share of the steps with a rising step size")
+    precision: Precision = Field(
+        Precision.FLOAT32, description="float32, or bf16 / fp16 autocast where the site has a GPU", strict=False
+    )
+    early_stopping_rounds: int = Field(
+        0, ge=0, le=10_000, description="stop after so many rounds without a lower loss on held-out data; 0: never"
+    )
+    validation: float = Field(0.1, ge=0, lt=0.9, description="share of units held out for validation")
+    test: float = Field(0.2, ge=0, lt=0.9, description="share of units held out for the test")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of what is not private: initial head, shuffles, dropout")
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train_on(self) -> Self:
+        if self.validation + self.test >= 0.95:
+            raise ValueError(
+                f"validation: expected validation + test under 0.95; found {self.validation + self.test:g}"
+            )
+        return self
+
+
+class PrivacySection(_Section):
+    """Differential privacy: on unless a job says otherwise and the site agrees."""
+
+    enabled: bool = Field(True, description="true: DP-SGD at every site; false needs the site's consent")
+    epsilon: float = Field(8.0, gt=0, le=1000, description="target epsilon of a site over all rounds")
+    delta: float = Field(1e-5, gt=0, lt=0.1, description="delta of the guarantee")
+    clip: float = Field(1.0, gt=0, le=1e6, description="largest L2 norm of one unit's gradient")
+    unit: Column = Field(
+        RECORD_UNIT, description="what is protected: record, or the column that names the person (patient_id)"
+    )
+    max_records_per_unit: int = Field(
+        1, ge=1, le=100_000, description="records of one person that count in a round; 1 for unit = record"
+    )
+    spare_rounds: int = Field(
+        1, ge=0, le=1000, description="rounds set aside in the calibration for rounds that are drawn afresh"
+    )
+
+    @model_validator(mode="after")
+    def _a_record_is_one_record(self) -> Self:
+        if self.unit == RECORD_UNIT and self.max_records_per_unit != 1:
+            raise ValueError(f"max_records_per_unit: expected 1 with unit = record; found {self.max_records_per_unit}")
+        return self
+
+
+class AnonymisationSection(_Section):
+    """What is hidden before a text is tokenised."""
+
+    profile: Name = Field(
+        "hipaa-safe-harbor",
+        description="hipaa-safe-harbor, gdpr-pseudonymise, pci, pipl, strict, or none (needs the site's consent)",
+    )
+
+
+class Job(_Section):
+    """A federated training, whole. Read one with `read_job`; `text` is the file as it was written."""
+
+    schema_version: int = Field(1, ge=1, le=1, description="version of this file's form")
+    name: Name = Field(description="name of the job: letters, digits, '.', '_', '-'; at most 64")
+    task: TaskSection
+    columns: ColumnsSection = ColumnsSection()
+    model: ModelSection = ModelSection()
+    federation: FederationSection = FederationSection()
+    training: TrainingSection = TrainingSection()
+    privacy: PrivacySection = PrivacySection()
+    anonymisation: AnonymisationSection = AnonymisationSection()
+
+    def canonical(self) -> str:
+        """The job as one line of canonical JSON: what crosses the wire and what is hashed."""
+        import json
+
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical form, in hex: two jobs are the same when their digests are."""
+        return hashlib.sha256(b"cloister/v1/job\x00" + self.canonical().encode()).hexdigest()
+
+    def sampling_rate(self, published_size: int) -> float:
+        """q: the chance of each unit to be in a step's lot; a public constant of the site's plan."""
+        return min(1.0, self.training.lot / published_size)
+
+    def divisor(self, published_size: int) -> float:
+        """The public number that a step's summed gradient is divided by: the expected lot."""
+        return float(min(self.training.lot, published_size))
+
+    def steps_per_round(self, published_size: int) -> int:
+        """Optimiser steps of a site in one round: the same number whatever its records are."""
+        if self.training.local_steps:
+            return self.training.local_steps
+        return max(1, math.ceil(self.training.local_epochs / self.sampling_rate(published_size) - 1e-9))
+
+
+def read_job(path: Path) -> Job:
+    """Read and check a job file.
+
+    Raises: ConfigError naming file, key, what was expected and what was found.
+    """
+    try:
+        if path.stat().st_size > MAX_JOB_BYTES:
+            raise ConfigError(f"{path}", expected=f"a job file of at most {MAX_JOB_BYTES} bytes", found="a larger file")
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}", expected="a job file", found=error.strerror or "no file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}", expected="UTF-8", found=f"byte {error.start} that is not") from None
+    return parse_job(text, str(path))
+
+
+def parse_job(text: str, source: str) -> Job:
+    """Parse the TOML text of a job; `source` names it in errors. Raises: ConfigError."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(source, expected="a TOML file", found=str(error)) from None
+    return _validated(values, source)
+
+
+def job_from_canonical(text: str, source: str) -> Job:
+    """Rebuild a job from `Job.canonical()` as it came over the wire. Raises: ConfigError."""
+    import json
+
+    try:
+        values = json.loads(text)
+    except ValueError:
+        raise ConfigError(source, expected="a job in canonical JSON", found="something else") from None
+    return _validated(values, source)
+
+
+def _validated(values: object, source: str) -> Job:
+    try:
+        return Job.model_validate(values)
+    except ValidationError as error:
+        raise _config_error(error, source) from None
+
+
+def _config_error(error: ValidationError, source: str) -> ConfigError:
+    """The first mistake of a file, as one line: file, key, what was expected, what was found."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"]) or "the file"
+    rest = "" if error.error_count() == 1 else f"{error.error_count() - 1} more after this one"
+    kind, message = first["type"], first["msg"]
+    if kind == "missing":
+        return ConfigError(f"{source}: {key}", expected="a value", found="none", remedy=rest or None)
+    if kind == "extra_forbidden":
+        remedy = "see `cloister job new` for the keys there are"
+        return ConfigError(f"{source}: {key}", expected="a known key", found="an unknown one", remedy=remedy)
+    if kind == "value_error":
+        message = message.removeprefix("Value error, ")
+        head, _, tail = message.partition(": expected ")
+        expected, _, found = tail.partition("; found ")
+        return ConfigError(f"{source}: {key}.{head}", expected=expected, found=found or None, remedy=rest or None)
+    expected = message[0].lower() + message[1:]
+    expected = expected.removeprefix("input should be ").replace("instance", "value")
+    return ConfigError(f"{source}: {key}", expected=expected, found=_shown(first["input"]), remedy=rest or None)
+
+
+def _shown(value: object) -> str:
+    """A setting's value for an error message, shortened; settings are no secrets."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

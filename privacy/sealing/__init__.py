@@ -1,1 +1,32 @@
-"""Encrypt and sign what crosses the wire, bound to its place in a run."""
+"""Sealing: a message is encrypted to its recipients, bound to its place in a run, and signed by its sender.
+
+Pure: bytes in, bytes out. The format stands in docs/wire-format.md; what must outlast a restart (identities, the replay
+rule, sealed messages that may have to be sent again) is a value with `to_bytes` that the caller stores.
+
+Source: HPKE, RFC 9180 (2022); STREAM, Hoang, Reyhanitabar, Rogaway and Vizár (2015); the hybrid KEM of ML-KEM-768
+(FIPS 203, 2024) and X25519; Ed25519, RFC 8032 (2017).
+"""
+
+from privacy.sealing.context import Direction, SealContext
+from privacy.sealing.header import PEEK_BYTES, peek_context
+from privacy.sealing.identity import Identity, PublicIdentity
+from privacy.sealing.memory import open_sealed, root_hash, seal
+from privacy.sealing.replay import Admission, ReplayRule, Verdict
+from privacy.sealing.stream import open_stream, seal_stream
+
+__all__ = [
+    "PEEK_BYTES",
+    "Admission",
+    "Direction",
+    "Identity",
+    "PublicIdentity",
+    "ReplayRule",
+    "SealContext",
+    "Verdict",
+    "open_sealed",
+    "open_stream",
+    "peek_context",
+    "root_hash",
+    "seal",
+    "seal_stream",
+]

@@ -1,0 +1,134 @@
+"""The same format over files: about two chunks of memory, whatever the size of the message."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+from privacy.errors import SealError
+from privacy.sealing.body import (
+    CHUNK_BYTES,
+    COMMITMENT_BYTES,
+    TAG_BYTES,
+    TRAILER_BYTES,
+    BodyCipher,
+    Layout,
+    begin_opening,
+    begin_sealing,
+    check_expected,
+    check_trailer,
+    make_trailer,
+)
+from privacy.sealing.context import SealContext
+from privacy.sealing.header import read_header
+from privacy.sealing.identity import Identity, PublicIdentity
+
+
+class Reader(Protocol):
+    """A binary file in blocking mode, opened for reading."""
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        """Fills a front part of `buffer` and returns its length; 0 at the end."""
+
+
+class SeekableReader(Reader, Protocol):
+    """A binary file that can tell how much is left of it."""
+
+    def seek(self, offset: int, whence: int, /) -> int:
+        """Moves to `offset` from the place that `whence` names, and returns the new place."""
+
+    def tell(self) -> int:
+        """The current place."""
+
+
+class Writer(Protocol):
+    """A binary file in blocking mode, opened for writing."""
+
+    def write(self, data: memoryview, /) -> int | None:
+        """Writes a front part of `data` and returns its length."""
+
+
+def seal_stream(
+    reader: SeekableReader,
+    writer: Writer,
+    *,
+    context: SealContext,
+    sender: Identity,
+    recipients: Sequence[PublicIdentity],
+) -> bytes:
+    """Seals what lies between the place of `reader` and its end into `writer`; returns the root hash.
+
+    What it writes is what `seal` would return (but for the randomness). The length stands in the header, hence the
+    reader must be seekable and must not change meanwhile.
+
+    Raises: ValueError as `seal` does; SealError if the reader ends before the length that it had at the start (then the
+    bytes written are no sealed message); OSError from reader or writer.
+    """
+    start = reader.tell()
+    length = reader.seek(0, os.SEEK_END) - start
+    reader.seek(start, os.SEEK_SET)
+    header, cipher = begin_sealing(length, context=context, sender=sender, recipients=recipients)
+    _write_all(writer, memoryview(header.to_bytes() + cipher.commitment))
+    plain, sealed = memoryview(bytearray(CHUNK_BYTES)), memoryview(bytearray(CHUNK_BYTES + TAG_BYTES))
+    for size in Layout(length).sizes():
+        _fill(reader, plain[:size], what="the plaintext")
+        cipher.seal_chunk(plain[:size], sealed[: size + TAG_BYTES])
+        _write_all(writer, sealed[: size + TAG_BYTES])
+    _write_all(writer, memoryview(make_trailer(cipher.root(), sender)))
+    return cipher.root()
+
+
+def open_stream(
+    reader: Reader, writer: Writer, *, context: SealContext, sender: PublicIdentity, recipient: Identity
+) -> bytes:
+    """Opens the sealed message that `reader` holds up to its end into `writer`; returns the verified root hash.
+
+    `writer` must be a temporary that nobody else reads: the data COUNTS ONLY ONCE THIS RETURNS. The signature stands at
+    the end of a message, so that chunks are written before it is verified; when this raises, delete what was written.
+
+    Guarantees: after it returned, all that `open_sealed` guarantees. At every moment, what was written is a front part
+    of what somebody who knows the file key sealed, in order; nothing more.
+    Raises: SealError as `open_sealed` does; OSError from reader or writer.
+    """
+
+    def take(size: int) -> bytes:
+        piece = bytearray(size)
+        _fill(reader, memoryview(piece), what="a sealed message")
+        return bytes(piece)
+
+    header = read_header(take)
+    check_expected(header, context=context, sender=sender)
+    cipher = begin_opening(header, take(COMMITMENT_BYTES), recipient)
+    _open_chunks(reader, writer, cipher, Layout(header.plaintext_length))
+    trailer = take(TRAILER_BYTES)
+    if reader.readinto(memoryview(bytearray(1))):
+        raise SealError("a sealed message has bytes after its end", remedy="it was extended: fetch it again")
+    check_trailer(trailer, cipher.root(), sender)
+    return cipher.root()
+
+
+def _open_chunks(reader: Reader, writer: Writer, cipher: BodyCipher, layout: Layout) -> None:
+    sealed, plain = memoryview(bytearray(CHUNK_BYTES + TAG_BYTES)), memoryview(bytearray(CHUNK_BYTES))
+    for size in layout.sizes():
+        _fill(reader, sealed[: size + TAG_BYTES], what="a sealed message")
+        cipher.open_chunk(sealed[: size + TAG_BYTES], plain[:size])
+        _write_all(writer, plain[:size])
+
+
+def _fill(reader: Reader, target: memoryview, *, what: str) -> None:
+    """Fills `target` to its end: a raw file may hand out less than was asked for."""
+    while target:
+        size = reader.readinto(target)
+        if not size:
+            raise SealError(f"{what} ends too early", remedy="it was truncated or changed while it was read")
+        target = target[size:]
+
+
+def _write_all(writer: Writer, data: memoryview) -> None:
+    """Writes all of `data`: a raw file may take less than was given."""
+    while data:
+        size = writer.write(data)
+        if not size:
+            raise BlockingIOError("the writer takes no more bytes")
+        data = data[size:]

@@ -1,0 +1,174 @@
+"""A partition is every row once, units whole, and skewed as asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from privacy.errors import ConfigError, DataError
+from simulations.partition import ByColumn, Dirichlet, Iid, Plan, Rows, parse_partition, partition_units
+
+
+def _rows(count: int = 600, seed: int = 0) -> Rows:
+    rng = np.random.default_rng(seed)
+    units = [f"u{number}" for number in rng.integers(0, count // 3, size=count)]
+    label_of = {unit: int(rng.integers(0, 4)) for unit in sorted(set(units))}
+    return Rows(
+        units=units,
+        labels=np.array([label_of[unit] for unit in units]),
+        column=[f"clinic-{int(unit[1:]) % 7}" for unit in units],
+    )
+
+
+PLANS: list[Plan] = [Iid(), Dirichlet(0.1), Dirichlet(100.0), ByColumn("clinic")]
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=str)
+@pytest.mark.parametrize("sites", [1, 2, 3, 7])
+def test_the_parts_are_every_row_exactly_once_and_keep_units_whole(plan: Plan, sites: int) -> None:
+    rows = _rows()
+    parts = partition_units(plan, rows, sites=sites, seed=5)
+    assert len(parts) == sites
+    assert sorted(np.concatenate(parts).tolist()) == list(range(600))
+    owners = Counter(unit for part in parts for unit in {rows.units[row] for row in part})
+    assert set(owners.values()) == {1}
+    for part in parts:
+        assert part.dtype == np.int64
+        assert all(before < after for before, after in pairwise(part.tolist()))
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=str)
+def test_the_same_seed_gives_the_same_parts_and_another_does_not(plan: Plan) -> None:
+    first, again, other = (
+        [part.tolist() for part in partition_units(plan, _rows(), sites=3, seed=seed)] for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert (first != other) or isinstance(plan, ByColumn)
+
+
+@pytest.mark.parametrize("plan", [Iid(), Dirichlet(0.1)], ids=str)
+def test_sites_differ_in_size_by_one_unit_at_most(plan: Plan) -> None:
+    rows = _rows()
+    largest_unit = max(Counter(rows.units).values())
+    sizes = [len(part) for part in partition_units(plan, rows, sites=4, seed=0)]
+    assert max(sizes) - min(sizes) <= largest_unit
+
+
+def _distance_from_overall(alpha: float) -> float:
+    """Mean total-variation distance of the sites' label mixtures from the table's."""
+    labels = np.repeat(np.arange(4), 500)
+    rows = Rows(units=[str(row) for row in range(2000)], labels=labels)
+    parts = partition_units(Dirichlet(alpha), rows, sites=10, seed=11)
+    mixtures = [np.bincount(labels[part], minlength=4) / len(part) for part in parts]
+    return float(np.mean([np.abs(mixture - 0.25).sum() / 2 for mixture in mixtures]))
+
+
+def test_a_small_alpha_skews_and_a_large_one_is_iid() -> None:
+    distances = [_distance_from_overall(alpha) for alpha in (1e-6, 0.1, 1.0, 10.0, 1e6)]
+    assert distances == sorted(distances, reverse=True)
+    # One label a site would be 0.75; labels that run out and leftovers pull it down a little.
+    assert distances[0] > 0.6
+    # 200 rows a site, 4 labels: the mean distance by chance alone is about 0.05.
+    assert distances[-1] < 0.08
+
+
+def test_dirichlet_mixtures_scatter_as_the_dirichlet_distribution_says() -> None:
+    # Var(q_k) = p_k (1 - p_k) / (alpha + 1). Sites take 60 of 12000 rows, so that no label runs out before the end of
+    # most of them; rows add p(1-p)/60. 200 sites of 60: the standard error of the variance is about 10 %.
+    labels = np.tile([0, 1], 6000)
+    rows = Rows(units=[str(row) for row in range(12000)], labels=labels)
+    shares = [labels[part].mean() for part in partition_units(Dirichlet(4.0), rows, sites=200, seed=2)]
+    expected = 0.25 / 5.0 * (1 - 1 / 60) + 0.25 / 60
+    assert np.var(shares) == pytest.approx(expected, rel=0.3)
+
+
+def test_largest_values_go_first_to_the_smallest_site() -> None:
+    column = ["a"] * 10 + ["b"] * 7 + ["c"] * 5 + ["d"] * 4 + ["e"] * 1
+    rows = Rows(units=[str(row) for row in range(27)], column=column)
+    parts = partition_units(ByColumn("x"), rows, sites=2, seed=0)
+    # By hand: a->0 (10), b->1 (7), c->1 (12), d->0 (14), e->1 (13).
+    assert [sorted({column[row] for row in part}) for part in parts] == [["a", "d"], ["b", "c", "e"]]
+
+
+def test_a_unit_in_several_values_counts_as_where_most_of_its_rows_are() -> None:
+    rows = Rows(units=["p", "p", "p", "q", "r", "r"], column=["x", "y", "y", "x", "x", "y"])
+    parts = partition_units(ByColumn("x"), rows, sites=2, seed=0)
+    assert sorted(part.tolist() for part in parts) == [[0, 1, 2], [3, 4, 5]]  # r is a tie: the smaller value
+
+
+def test_fewer_values_than_sites_is_refused_with_what_to_do() -> None:
+    rows = Rows(units=["1", "2", "3"], column=["a", "b", "a"])
+    with pytest.raises(ConfigError, match=r"'ward' cannot fill.*expected 3 distinct.*found 2; ask for fewer sites"):
+        partition_units(ByColumn("ward"), rows, sites=3, seed=0)
+
+
+def test_an_unlucky_draw_is_drawn_again() -> None:
+    # One unit of five rows and five of one: 5 and 5 is possible, but an order with the large unit late ends below it.
+    rows = Rows(units=["big"] * 5 + list("abcde"))
+    for seed in range(30):
+        sizes = [len(part) for part in partition_units(Iid(), rows, sites=2, seed=seed, min_rows=5)]
+        assert sizes == [5, 5]
+    loose = {len(partition_units(Iid(), rows, sites=2, seed=seed)[0]) for seed in range(30)}
+    assert loose - {5}, "without the minimum some draws are uneven, so the test above did draw again"
+
+
+@pytest.mark.parametrize("plan", [Iid(), Dirichlet(1.0), ByColumn("c")], ids=str)
+def test_a_minimum_that_cannot_be_met_is_refused_with_what_to_do(plan: Plan) -> None:
+    rows = Rows(units=["big"] * 8 + ["small"], labels=[0] * 9, column=["a"] * 8 + ["b"])
+    assert [len(part) for part in partition_units(plan, rows, sites=2, seed=0)] in ([8, 1], [1, 8])
+    with pytest.raises(ConfigError, match=r"expected 2 rows or more at each of 2 sites.*ask for fewer sites"):
+        partition_units(plan, rows, sites=2, seed=0, min_rows=2)
+
+
+@pytest.mark.parametrize("plan", [Iid(), Dirichlet(1.0)], ids=str)
+def test_an_empty_table_is_refused(plan: Plan) -> None:
+    with pytest.raises(ConfigError, match="found 0 privacy units"):
+        partition_units(plan, Rows(units=[], labels=[]), sites=1, seed=0)
+
+
+@pytest.mark.parametrize("plan", [Dirichlet(1.0), ByColumn("c")], ids=str)
+def test_a_plan_without_its_values_is_refused(plan: Plan) -> None:
+    with pytest.raises(DataError, match="a value for every row"):
+        partition_units(plan, Rows(units=["a", "b"]), sites=1, seed=0)
+    with pytest.raises(DataError, match="expected 2 values; found 1"):
+        partition_units(plan, Rows(units=["a", "b"], labels=[0], column=["x"]), sites=1, seed=0)
+
+
+@pytest.mark.parametrize(("sites", "min_rows", "seed"), [(0, 1, 0), (-1, 1, 0), (1, 0, 0), (1, 1, -123)])
+def test_counts_below_their_least_are_refused_and_the_seed_stays_unsaid(sites: int, min_rows: int, seed: int) -> None:
+    with pytest.raises(ConfigError) as caught:
+        partition_units(Iid(), Rows(units=["a"]), sites=sites, seed=seed, min_rows=min_rows)
+    assert "123" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "plan"),
+    [
+        ("iid", Iid()),
+        ("dirichlet:0.3", Dirichlet(0.3)),
+        ("dirichlet:1e-6", Dirichlet(1e-6)),
+        ("dirichlet:1000000", Dirichlet(1e6)),
+        ("column:hospital", ByColumn("hospital")),
+        ("column:a:b", ByColumn("a:b")),
+    ],
+)
+def test_plans_that_can_be_written(text: str, plan: Plan) -> None:
+    assert parse_partition(text) == plan
+
+
+BAD_ALPHAS = ["", "0", "-1", "nan", "inf", "x", "1e-7", "1e7"]
+
+
+@pytest.mark.parametrize("text", ["", "IID", "iid:", "iid:3", "column", "column:", "random", "dirichlet"])
+def test_plans_that_cannot(text: str) -> None:
+    with pytest.raises(ConfigError, match="expected"):
+        parse_partition(text)
+
+
+@pytest.mark.parametrize("alpha", BAD_ALPHAS)
+def test_alphas_that_cannot(alpha: str) -> None:
+    with pytest.raises(ConfigError, match="alpha of the Dirichlet"):
+        parse_partition(f"dirichlet:{alpha}")

@@ -1,0 +1,65 @@
+"""An independent decoder of a sealed message, written from docs/wire-format.md; it shares no code with the product.
+
+It opens HPKE by hand too (RFC 9180, section 5.1, KEM 0x647a), so that the document is known to be enough.
+"""
+
+import hashlib
+import hmac
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+
+def fr(*parts):
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def sha(*parts):
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def mac(key, *parts):
+    return hmac.digest(key, b"".join(parts), "sha256")
+
+
+def hpke_open(wrapped, mlkem_seed, x25519_key, info):
+    sk = X25519PrivateKey.from_private_bytes(x25519_key)
+    shared = sk.exchange(X25519PublicKey.from_public_bytes(wrapped[1088:1120]))
+    pq = MLKEM768PrivateKey.from_seed_bytes(mlkem_seed).decapsulate(wrapped[:1088])
+    own = sk.public_key().public_bytes_raw()
+    shared = hashlib.sha3_256(pq + shared + wrapped[1088:1120] + own + b"\\.//^\\").digest()
+    tag = b"HPKE-v1" + b"HPKE\x64\x7a\x00\x01\x00\x02"
+    schedule = b"\x00" + mac(b"", tag, b"psk_id_hash") + mac(b"", tag, b"info_hash", info)
+    secret = mac(shared, tag, b"secret")
+    key = mac(secret, b"\x00\x20", tag, b"key", schedule, b"\x01")
+    nonce = mac(secret, b"\x00\x0c", tag, b"base_nonce", schedule, b"\x01")[:12]
+    return AESGCM(key).decrypt(nonce, wrapped[1120:], None)
+
+
+def decode(sealed, private, public, sender_public):
+    seed, x25519_key, name = private[36:100], private[104:136], b"cloister/v1/seal/"
+    assert sealed[:18] == b"cloister/v1/seal\x00\x01"
+    at = 22 + int.from_bytes(sealed[18:22], "big")
+    context, sender_id = sealed[22:at], sealed[at : at + 32]
+    assert sender_id == sha(fr(b"cloister/v1/identity-id", sender_public))
+    length, count = (int.from_bytes(sealed[a:b], "big") for a, b in ((at + 32, at + 40), (at + 40, at + 42)))
+    end = at + 42 + 1200 * count
+    stanzas = {sealed[i : i + 32]: sealed[i + 32 : i + 1200] for i in range(at + 42, end, 1200)}
+    own = sha(fr(b"cloister/v1/identity-id", public))
+    context_hash = sha(fr(name + b"context-hash", context))
+    file_key = hpke_open(stanzas[own], seed, x25519_key, fr(name + b"stanza", b"\0\1", sender_id, own, context_hash))
+    header_hash, commitment = sha(fr(name + b"header"), sealed[:end]), sealed[end : end + 32]
+    prk, at, chunks = mac(header_hash, file_key), end + 32, max(1, -(-length // 65536))
+    assert commitment == mac(prk, fr(name + b"key-commitment"), b"\x01")
+    aead, plaintext, leaves = AESGCM(mac(prk, fr(name + b"chunk-key"), b"\x01")), b"", b""
+    for i in range(chunks):
+        last = bytes([i == chunks - 1])
+        chunk = sealed[at : at + min(65536, length - 65536 * i) + 16]
+        plaintext += aead.decrypt(i.to_bytes(11, "big") + last, chunk, None)
+        leaves, at = leaves + sha(fr(name + b"chunk", i.to_bytes(8, "big"), last), chunk), at + len(chunk)
+    root = sha(fr(name + b"root", header_hash, commitment, chunks.to_bytes(8, "big")), leaves)
+    assert sealed[at : at + 32] == root and len(sealed) == at + 96 and len(plaintext) == length
+    Ed25519PublicKey.from_public_bytes(sender_public[-32:]).verify(sealed[-64:], fr(name + b"signature", root))
+    return context, plaintext, root

@@ -1,0 +1,294 @@
+"""Records at a site: CSV, TSV, JSONL or Parquet becomes a table of strings, checked in full before anything is spent.
+
+One pass over the file checks every row and writes an Arrow file, which Hugging Face `datasets` maps into memory: a
+table may be larger than memory, and only label numbers are held in it. The Arrow file loses its name as soon as it is
+mapped, so no copy of a record outlives the process, whatever ends it. No network is used.
+
+Rows are named by number, counted from 1 without the header (in JSONL: by line). Errors show names of columns, numbers
+and byte offsets; they show no text, no label and no identifier.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset
+from numpy.typing import NDArray
+
+from learning.rows import MAX_TEXT_CHARS, Columns, Fault, Row, Source
+from privacy.errors import ConfigError, DataError
+
+__all__ = ["MAX_LABELS", "MAX_TEXT_CHARS", "Columns", "Fault", "OnBadRow", "Table", "open_table"]
+
+MAX_LABELS = 1_000  # more distinct values than this in a label column: it is not a label column
+SHOWN_ROWS = 5
+_BATCH_CHARS, _BATCH_ROWS = 8_000_000, 1_000
+_SCHEMA = pa.schema([(name, pa.large_string()) for name in ("text", "label", "unit", "linked")])
+_Record = tuple[str, str | None, str | None, str]  # text, label, unit, linked as JSON
+
+
+class OnBadRow(Enum):
+    """What a row that cannot be used does: REFUSE the data set (the default), or SKIP the row and count it."""
+
+    REFUSE = "refuse"
+    SKIP = "skip"
+
+
+class Table:
+    """Checked records of one site, by position. Held by the process that opened it: it cannot be pickled.
+
+    `labels`: the job's labels in its order, or those found, sorted; empty without a label column.
+    `skipped`: how many rows were left out, for each reason.
+    """
+
+    def __init__(
+        self, dataset: Dataset, label_ids: NDArray[np.int64], labels: tuple[str, ...], skipped: Mapping[Fault, int]
+    ) -> None:
+        self._dataset = dataset.with_format("arrow")
+        self._label_ids = label_ids
+        self.labels, self.skipped = labels, dict(skipped)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Table stays in the process that opened it: open the file again in the other one")
+
+    def texts(self, indices: Sequence[int] | NDArray[np.int64]) -> list[str]:
+        """The texts at these positions, in this order. Raises: IndexError for a position that is not there."""
+        if len(indices) == 0:
+            return []
+        found: list[str] = self._dataset[[int(index) for index in indices]].column("text").to_pylist()
+        return found
+
+    def label_ids(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """int64, (len(indices),): positions in `labels`. Raises: DataError without a label column."""
+        if not self.labels:
+            raise DataError("the data set has no label column", remedy="map the role label to a column")
+        return self._label_ids[np.asarray(indices, dtype=np.int64)]
+
+    def linked(self, index: int) -> dict[str, str]:
+        """The record's own identifiers, column to value; empty values are left out."""
+        found: dict[str, str] = json.loads(self._dataset[[int(index)]].column("linked")[0].as_py())
+        return found
+
+    def unit_keys(self) -> list[bytes]:
+        """The privacy unit of every record, for hashing: the UTF-8 of the unit column's value.
+
+        Without a unit column: a digest of text and label (BLAKE2b, 16 bytes), so that a record keeps its key
+        wherever it stands in the table. Equal records then are one unit.
+        """
+        keys: list[bytes] = []
+        for batch in self._dataset.iter(batch_size=_BATCH_ROWS):
+            texts, labels, units = (batch.column(name).to_pylist() for name in ("text", "label", "unit"))
+            keys += [
+                _digest(text, label) if unit is None else unit.encode()
+                for text, label, unit in zip(texts, labels, units, strict=True)
+            ]
+        return keys
+
+
+def open_table(
+    path: Path,
+    columns: Columns,
+    *,
+    cache_dir: Path,
+    labels: Sequence[str] | None,
+    on_bad_row: OnBadRow = OnBadRow.REFUSE,
+) -> Table:
+    """Check every row of a `.csv`, `.tsv`, `.jsonl` or `.parquet` file and open it as a `Table`.
+
+    CSV and TSV: UTF-8 (a byte order mark is read over), a header line, RFC 4180 quoting with a comma or a tab. JSONL:
+    one object a line; blank lines are passed over; null, missing and "" are the same. Numbers, booleans and dates
+    become strings; nested values of `linked` are spread over dotted names. `cache_dir`: only for its owner (0700), made
+    if it is not there; it needs room for one more copy of the data. `labels`: the job's, or None to take those that are
+    there.
+
+    Raises: DataError when the file is missing, empty, of another kind, not UTF-8 or broken, when a column is missing,
+    when rows cannot be used and `on_bad_row` is REFUSE, when no row is left, or when `labels` is None and the column
+    holds fewer than two labels or more than 1,000; ConfigError when others may enter `cache_dir`, when
+    `labels` are given and no column for them, or when they are none or repeat.
+    Edge cases: a site that holds one of the job's labels only is no error.
+    """
+    _check_labels(labels, columns)
+    _check_private(cache_dir)
+    source = Source(path, columns)
+    checker = _Checker(columns, labels)
+    try:
+        dataset = _convert(checker.usable(source.rows()), cache_dir)
+    except UnicodeDecodeError:
+        raise DataError(f"{path.name} is broken", expected="strings in UTF-8") from None
+    except pa.ArrowException:
+        raise DataError(f"{path.name} is broken", expected=f"a {path.suffix.lower()} file") from None
+    except OSError as error:
+        raise DataError(f"{path.name} could not be read into the cache", found=error.strerror) from None
+    if on_bad_row is OnBadRow.REFUSE:
+        checker.refuse_faults(path.name)
+    return checker.table(path.name, dataset)
+
+
+class _Checker:
+    """Decides about each row and remembers what the table needs: label ids, and which rows were bad and why."""
+
+    def __init__(self, columns: Columns, labels: Sequence[str] | None) -> None:
+        self.columns, self.fixed = columns, labels is not None
+        self.ids = {label: position for position, label in enumerate(labels or ())}
+        self.label_ids = array("q")
+        self.bad: dict[Fault, list[int]] = defaultdict(list)
+        self.counts: Counter[Fault] = Counter()
+
+    def usable(self, rows: Iterable[Row]) -> Iterator[_Record]:
+        """Yield (text, label, unit, linked as JSON) of each row that can be used."""
+        for row in rows:
+            record = row.value if isinstance(row.value, Fault) else self._record(row.value)
+            if isinstance(record, Fault):
+                self.counts[record] += 1
+                if len(self.bad[record]) < SHOWN_ROWS:
+                    self.bad[record].append(row.number)
+                continue
+            if record[1] is not None:
+                self.label_ids.append(self.ids.setdefault(record[1], len(self.ids)))
+                if len(self.ids) > MAX_LABELS and not self.fixed:
+                    raise DataError(
+                        f"the label column holds over {MAX_LABELS} values",
+                        remedy="map the role label to another column",
+                    )
+            yield record
+
+    def _record(self, row: Mapping[str, object]) -> _Record | Fault:
+        roles = (self.columns.text, self.columns.label, self.columns.unit)
+        if any(isinstance(row.get(name), (Mapping, list, tuple)) for name in roles if name is not None):
+            return Fault.NESTED
+        text, label, unit = (None if name is None else _as_text(row.get(name)) for name in roles)
+        if not text or not text.strip():
+            return Fault.EMPTY_TEXT
+        if len(text) > MAX_TEXT_CHARS:
+            return Fault.LONG_TEXT
+        if label == "":
+            return Fault.NO_LABEL
+        if unit == "":
+            return Fault.NO_UNIT
+        if self.fixed and label not in self.ids:
+            return Fault.OTHER_LABEL
+        names = self.columns.linked or [name for name in row if name not in (self.columns.text, self.columns.label)]
+        linked = {key: value for name in names for key, value in _spread(name, row.get(name)) if value}
+        return text, label, unit, json.dumps(linked, ensure_ascii=False)
+
+    def refuse_faults(self, name: str) -> None:
+        if not self.counts:
+            return
+        reasons = []
+        for fault, rows in self.bad.items():
+            more = self.counts[fault] - len(rows)
+            shown = ", ".join(map(str, rows)) + (f" and {more} more" if more else "")
+            reasons.append(f"{fault.value} in row{'s' if self.counts[fault] > 1 else ''} {shown}")
+        raise DataError(
+            f"{name}: {self.counts.total()} rows cannot be used",
+            found=", ".join(reasons),
+            remedy="mend them, or let bad rows be skipped",
+        )
+
+    def table(self, name: str, dataset: Dataset) -> Table:
+        if len(dataset) == 0:
+            raise DataError(f"{name} holds no row that can be used", expected="one or more")
+        found = np.array(self.label_ids, dtype=np.int64)
+        if self.fixed or self.columns.label is None:
+            return Table(dataset, found, tuple(self.ids), self.counts)
+        if len(self.ids) < 2:
+            raise DataError(f"{name} holds one label only", expected="two or more: a job needs at least two labels")
+        ranked = sorted(self.ids)
+        rank_of_id = np.empty(len(ranked), dtype=np.int64)
+        for rank, label in enumerate(ranked):
+            rank_of_id[self.ids[label]] = rank
+        return Table(dataset, rank_of_id[found], tuple(ranked), self.counts)
+
+
+def _convert(records: Iterable[_Record], cache_dir: Path) -> Dataset:
+    """Write records to an Arrow file, map it, and take its name away: the mapping alone keeps it."""
+    handle, name = tempfile.mkstemp(suffix=".arrow", dir=cache_dir)  # mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file, pa.ipc.new_stream(file, _SCHEMA) as writer:
+            for batch in _batches(records):
+                writer.write_batch(pa.record_batch(list(zip(*batch, strict=True)), schema=_SCHEMA))
+        return Dataset.from_file(name)
+    finally:
+        Path(name).unlink()
+
+
+def _batches(
+    records: Iterable[_Record],
+) -> Iterator[list[_Record]]:
+    batch: list[_Record] = []
+    size = 0
+    for record in records:
+        batch.append(record)
+        size += len(record[0]) + len(record[3])
+        if len(batch) >= _BATCH_ROWS or size >= _BATCH_CHARS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _as_text(value: object) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def _spread(name: str, value: object) -> Iterator[tuple[str, str]]:
+    """A list of two phone numbers is `phone.0` and `phone.1`: each can be looked for in the text."""
+    if isinstance(value, Mapping):
+        items: Iterable[tuple[object, object]] = value.items()
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    else:
+        yield name, _as_text(value)
+        return
+    for key, part in items:
+        yield from _spread(f"{name}.{key}", part)
+
+
+def _digest(text: str, label: str | None) -> bytes:
+    state = hashlib.blake2b(digest_size=16, person=b"cloister/v1/row")
+    raw = text.encode()
+    state.update(len(raw).to_bytes(8, "big") + raw)  # the length keeps ("ab", "c") and ("a", "bc") apart
+    state.update(b"" if label is None else b"\1" + label.encode())
+    return state.digest()
+
+
+def _check_labels(labels: Sequence[str] | None, columns: Columns) -> None:
+    if labels is None:
+        return
+    if columns.label is None:
+        raise ConfigError("the job has labels and the data set no column for them", remedy="map the role label")
+    if not labels or len(set(labels)) != len(labels):
+        raise ConfigError("the labels of the job", expected="one or more, each once")
+
+
+def _check_private(cache_dir: Path) -> None:
+    cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mode = stat.S_IMODE(cache_dir.stat().st_mode)
+    if mode & 0o077:
+        raise ConfigError(
+            f"the cache folder {cache_dir} is open to others",
+            expected="mode 0700",
+            found=f"{mode:04o}",
+            remedy="chmod 700 it",
+        )

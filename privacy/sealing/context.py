@@ -12,7 +12,7 @@ CONTEXT_LABEL = b"cloister/v1/seal/context"
 CONTEXT_HASH_LABEL = b"cloister/v1/seal/context-hash"
 MAX_NAME_BYTES = 255
 MAX_NUMBER = 2**64 - 1
-# Label, three names, two numbers and a direction, each behind four bytes of length: 848 at most.
+# Label, three names, two numbers and a direction, each behind four bytes of length: 834 at most.
 MAX_CONTEXT_BYTES = 1024
 
 
@@ -51,7 +51,7 @@ class SealContext:
                 raise ValueError(f"{name} must be 0 to 2^64 - 1")
 
     def to_bytes(self) -> bytes:
-        """The canonical encoding, at most 848 bytes: label and fields in their order, each behind its length.
+        """The canonical encoding, at most 834 bytes: label and fields in their order, each behind its length.
 
         Guarantees: two contexts share an encoding only if they are equal.
         """

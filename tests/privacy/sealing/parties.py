@@ -1,0 +1,45 @@
+"""Real keys, one context and both ways of opening, for the tests of this folder."""
+
+import hashlib
+import io
+from dataclasses import replace
+
+from privacy.sealing import Direction, Identity, SealContext, open_sealed, open_stream, root_hash, seal
+
+COORDINATOR, SITE, OTHER, STRANGER = (Identity.generate() for _ in range(4))
+CONTEXT = SealContext(
+    run="run-7", round=3, site="hospital-a", direction=Direction.UP, sequence=5, content_type="update"
+)
+CHUNK = 65_536
+SIZES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK]
+
+
+def payload(size):
+    return hashlib.shake_256(b"payload").digest(size)
+
+
+def sealed_message(size, *, context=CONTEXT, sender=SITE, recipients=(COORDINATOR, OTHER)):
+    return seal(payload(size), context=context, sender=sender, recipients=[r.public() for r in recipients])
+
+
+def open_in_memory(sealed, *, context=CONTEXT, sender=SITE, recipient=COORDINATOR):
+    return open_sealed(sealed, context=context, sender=sender.public(), recipient=recipient)
+
+
+def open_from_file(sealed, *, context=CONTEXT, sender=SITE, recipient=COORDINATOR):
+    out = io.BytesIO()
+    root = open_stream(io.BytesIO(sealed), out, context=context, sender=sender.public(), recipient=recipient)
+    assert root == root_hash(sealed)
+    return out.getvalue()
+
+
+BOTH_WAYS = [open_in_memory, open_from_file]
+
+
+def moved(**changes):
+    return replace(CONTEXT, **changes)
+
+
+def header_length(recipients=2):
+    """The bytes before the key commitment, from docs/wire-format.md."""
+    return 16 + 2 + 4 + len(CONTEXT.to_bytes()) + 32 + 8 + 2 + 1200 * recipients

@@ -1,1 +1,29 @@
-"""Differential privacy: the plan, its accounting, and the clipped, noised step."""
+"""Differential privacy: the plan, its accounting, and the clipped, noised step.
+
+The step itself needs torch and is imported as `privacy.dp.engine`; all names here work without it.
+"""
+
+from privacy.dp.accountant import StepGroup, epsilon_of
+from privacy.dp.ledger import Attempt, Charge, LedgerStore, Limit, MemoryLedger, charge_round, joint_epsilon
+from privacy.dp.plan import RECORD, Plan, calibrate
+from privacy.dp.sampling import Contributions, PoissonSampler, bound_contributions
+from privacy.dp.stream import SecureStream
+
+__all__ = [
+    "RECORD",
+    "Attempt",
+    "Charge",
+    "Contributions",
+    "LedgerStore",
+    "Limit",
+    "MemoryLedger",
+    "Plan",
+    "PoissonSampler",
+    "SecureStream",
+    "StepGroup",
+    "bound_contributions",
+    "calibrate",
+    "charge_round",
+    "epsilon_of",
+    "joint_epsilon",
+]

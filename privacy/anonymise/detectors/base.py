@@ -1,0 +1,98 @@
+"""What a detector is, and the common one: RE2 proposes, a validator disposes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import re2
+
+from privacy.anonymise.kinds import Kind, Span
+from privacy.anonymise.page import Page, compile_pattern
+
+_SET_MEMORY = 256 << 20
+
+Check = Callable[[Page, int, int], bool]
+"""Decides on a proposal `shadow[start:end]`. Must take time bounded by a constant or linear in the proposal."""
+
+
+class Detector(Protocol):
+    """Finds identifiers of some kinds. `find` takes time linear in the page and keeps no state between pages."""
+
+    @property
+    def name(self) -> str:
+        """Names the detector in findings and errors."""
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """The kinds that it may propose; it does not run where a profile hides none of them."""
+
+    def find(self, page: Page) -> Iterable[Span]:
+        """Spans in the page's shadow, in any order; they may overlap."""
+
+
+def accept(page: Page, start: int, end: int) -> bool:
+    """The check of a rule whose pattern is proof enough."""
+    del page, start, end
+    return True
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A pattern whose group `group` is an identifier of `kind` if it is `whole` and passes `check`."""
+
+    kind: Kind
+    pattern: Any
+    check: Check = accept
+    group: int = 0
+
+
+def rule(kind: Kind, pattern: str, check: Check = accept, *, group: int = 0) -> Rule:
+    """A rule from the source of its pattern."""
+    return Rule(kind, compile_pattern(pattern), check, group)
+
+
+class RuleDetector:
+    """Runs rules: one pass over the page tells which of them match at all, one pass each finds where.
+
+    An RE2 set that runs out of memory reports no match, which would let a page pass unread. So the set holds one more
+    pattern, which matches every page: where that one is missing from the answer, all rules run.
+    """
+
+    def __init__(self, name: str, rules: Sequence[Rule]) -> None:
+        self.name = name
+        self.rules = tuple(rules)
+        self.kinds = frozenset(rule.kind for rule in self.rules)
+        self._set = pattern_set([rule.pattern for rule in self.rules])
+
+    def find(self, page: Page) -> Iterator[Span]:
+        for rule in self._matching(page):
+            for start, end in page.scan(rule.pattern, rule.group):
+                if page.whole(start, end) and rule.check(page, start, end):
+                    yield Span(start, end, rule.kind)
+
+    def _matching(self, page: Page) -> Sequence[Rule]:
+        matching = set(self._set.Match(page.data) or ())
+        witness = len(self.rules)
+        if witness not in matching:
+            return self.rules
+        return [self.rules[index] for index in sorted(matching - {witness})]
+
+
+def pattern_set(patterns: Sequence[Any]) -> Any:
+    """An RE2 set of compiled patterns and, last, one that always matches."""
+    options = re2.Options()
+    options.max_mem = _SET_MEMORY
+    options.log_errors = False  # what RE2 logs holds text
+    compiled = re2.Set.SearchSet(options)
+    for pattern in patterns:
+        compiled.Add(pattern.pattern)
+    compiled.Add(b"")
+    compiled.Compile()
+    return compiled
+
+
+def digits_of(page: Page, start: int, end: int) -> str:
+    """The digits of a proposal."""
+    return "".join(filter(str.isdecimal, page.shadow[start:end]))

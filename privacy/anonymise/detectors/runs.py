@@ -1,0 +1,182 @@
+"""Runs of capitalised words: names, places and organisations of the scripts that have capitals.
+
+A run is a row of capitalised words with nothing but a space, an initial's dot, a possessive ending or a particle ("van
+der") between them. Each run is read once, from what is surest to what is least sure: eponyms are set aside; then
+organisations by their last word; persons by title, first name or cue; places by word list or preposition. What is left
+and in no word list is `Kind.OTHER`, which only the strictest profiles hide. A name found once is hidden wherever its
+words stand in the document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+
+import ahocorasick_rs
+
+from privacy.anonymise.detectors.persons import read_persons
+from privacy.anonymise.detectors.sites import protect_eponyms, read_long_places, read_organisations, read_places
+from privacy.anonymise.detectors.vocabulary import ABBREVIATED, MONTHS, PARTICLES, WEEKDAYS, is_known
+from privacy.anonymise.kinds import Kind, Span
+from privacy.anonymise.page import Page, Word
+
+_SHORTEST_AGAIN = 3
+
+
+class Run:
+    """Capitalised words `words[first:last]` of a page, and what each was read as (None: not yet)."""
+
+    def __init__(self, page: Page, first: int, last: int) -> None:
+        self.page, self.first, self.last = page, first, last
+        self.words = page.words[first:last]
+        self.taken = [False] * (last - first)
+        self.spans: list[Span] = []
+
+    def take(self, begin: int, end: int, kind: Kind | None) -> None:
+        """Reads words `begin:end` as `kind`, or sets them aside for good (None)."""
+        self.taken[begin:end] = [True] * (end - begin)
+        if kind is not None:
+            self.spans.append(Span(self.words[begin].start, self._stop(end - 1), kind))
+
+    def free(self, index: int) -> bool:
+        """True if the run has such a word and it is not read yet."""
+        return 0 <= index < len(self.words) and not self.taken[index]
+
+    def text(self, begin: int, end: int) -> str:
+        """Words `begin:end` as written, in lower case."""
+        return self.page.shadow[self.words[begin].start : self.words[end - 1].end].lower()
+
+    @cached_property
+    def previous(self) -> str:
+        """The word before the run if only a space or a colon stands between, in lower case; else empty."""
+        if self.first == 0:
+            return ""
+        word = self.page.words[self.first - 1]
+        return word.lower if self.page.shadow[word.end : self.words[0].start] in _LINKS else ""
+
+    @cached_property
+    def following(self) -> Word | None:
+        """The word after the run if only a space or a possessive ending stands between."""
+        if self.last >= len(self.page.words):
+            return None
+        word = self.page.words[self.last]
+        return word if self.page.shadow[self.words[-1].end : word.start] in (" ", "'s ", "' ") else None
+
+    @cached_property
+    def opens_sentence(self) -> bool:
+        """True if the run's first word owes its capital to its place."""
+        before = self.page.shadow[max(0, self.words[0].start - 3) : self.words[0].start].rstrip(" \"'(")
+        return not before or before[-1] in ".?!:\n"
+
+    def _stop(self, index: int) -> int:
+        word, shadow = self.words[index], self.page.shadow
+        stop = word.end
+        if shadow[stop : stop + 2] == "'s":
+            return stop + 2
+        return stop + 1 if len(word.text) == 1 and shadow[stop : stop + 1] == "." else stop
+
+
+_LINKS = (" ", ": ", ":", ", ", "\n", ":\n", " - ", " (", " is ")
+
+
+def capital_runs(page: Page) -> Iterator[Run]:
+    """The page's runs, from left to right."""
+    words = page.words
+    index, count = 0, len(words)
+    while index < count:
+        if not words[index].text[0].isupper():
+            index += 1
+            continue
+        last = index + 1
+        while (step := _step(page, last)) > 0:
+            last += step
+        yield Run(page, index, last)
+        index = last
+
+
+def _step(page: Page, index: int) -> int:
+    """How many words the run that ends before `index` grows by."""
+    words = page.words
+    if index >= len(words) or not _adjacent(page, index):
+        return 0
+    if words[index].text[0].isupper():
+        return 1
+    ahead = index
+    while ahead < len(words) and ahead - index < 2 and words[ahead].text in PARTICLES and _adjacent(page, ahead):
+        ahead += 1
+    grows = index < ahead < len(words) and words[ahead].text[0].isupper() and _adjacent(page, ahead)
+    return ahead - index + 1 if grows else 0
+
+
+def _adjacent(page: Page, index: int) -> bool:
+    left, right = page.words[index - 1], page.words[index]
+    gap = page.shadow[left.end : right.start]
+    if gap in (" ", "'s ", "' ", " & "):
+        return True
+    return gap in (".", ". ") and (len(left.text) == 1 or left.lower in ABBREVIATED)
+
+
+class RunDetector:
+    """Reads every run of a page and hides the names found wherever else they stand."""
+
+    name = "runs"
+    kinds = frozenset({Kind.NAME, Kind.LOCATION, Kind.REGION, Kind.ORGANISATION, Kind.OTHER})
+
+    def find(self, page: Page) -> Iterator[Span]:
+        names: set[str] = set()
+        site: Span | None = None
+        for run in capital_runs(page):
+            _read(run)
+            names.update(_words_of_names(run))
+            yield from run.spans
+            if site is not None and run.spans and _in_town(page, site, run.spans[0]):
+                yield Span(site.start, run.spans[0].end, Kind.ORGANISATION)
+            site = next((span for span in run.spans if span.kind is Kind.ORGANISATION), None)
+        yield from _again(page, names)
+
+
+def _read(run: Run) -> None:
+    protect_eponyms(run)
+    read_organisations(run)
+    read_long_places(run)
+    read_persons(run)
+    read_places(run)
+    _read_rest(run)
+
+
+def _in_town(page: Page, site: Span, place: Span) -> bool:
+    """ "Mercy Clinic in Springfield" is one place: the small word between would point at both."""
+    return place.kind in (Kind.LOCATION, Kind.REGION) and page.shadow[site.end : place.start] in _JOINTS
+
+
+_JOINTS = (" in ", " of ", ", ", " at ")
+
+
+def _read_rest(run: Run) -> None:
+    for index, word in enumerate(run.words):
+        if run.taken[index]:
+            continue
+        weekday = word.lower in WEEKDAYS
+        acronym = len(word.text) < 2 or (word.text.isupper() and len(word.text) <= 3)
+        if weekday or not (acronym or word.lower in MONTHS or is_known(word.lower)):
+            run.take(index, index + 1, Kind.OTHER)
+
+
+def _words_of_names(run: Run) -> Iterator[str]:
+    for span in run.spans:
+        if span.kind is Kind.NAME:
+            for word in run.words:
+                inside = span.start <= word.start and word.end <= span.end
+                if inside and len(word.text) >= _SHORTEST_AGAIN and not is_known(word.lower):
+                    yield word.lower
+
+
+def _again(page: Page, names: set[str]) -> Iterator[Span]:
+    """The words of names in any case: a name that is cued once is hidden in the whole document."""
+    lowered = page.shadow.lower()
+    if not names or len(lowered) != len(page.shadow):
+        return
+    automaton = ahocorasick_rs.AhoCorasick(sorted(names), matchkind=ahocorasick_rs.MATCHKIND_LEFTMOST_LONGEST)
+    for _, start, end in automaton.find_matches_as_indexes(lowered):
+        if page.whole(start, end):
+            yield Span(start, end, Kind.NAME)

@@ -1,0 +1,137 @@
+"""Small closed sets of words that steer the reading of capitalised words."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from privacy.anonymise.lexicon import COMMON_WORDS, FIRST_NAMES, LAST_NAMES, PROTECTED
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+TITLES = _words(
+    """
+    dr drs mr mrs ms miss mx prof professor doctor sr sra dra don doña señor señora rev sir dame
+    """
+)
+SUFFIXES = _words("jr sr ii iii iv md phd do rn np pa dds esq")
+ABBREVIATED = TITLES | _words("st mt ft jr sr med hosp ctr univ gen")
+PARTICLES = _words(
+    """
+    de del della di da dos du la le van von der den ter ten bin ibn al el ben y e af av zu
+    """
+)
+SAINTS = _words("st saint santa san mt mount")
+CONNECTORS = _words("of and for the & de del la y")
+
+PERSON_CUES = _words(
+    """
+    named name patient pt client customer nurse physician resident called son daughter wife husband mother
+    father brother sister friend hi hello dear thanks regards sincerely signed surgeon consultant therapist
+    midwife colleague caregiver guardian spouse partner neighbor neighbour boss attending called nephew niece
+    aunt uncle cousin attn cc manager agent applicant borrower holder like meet told ask paciente enfermera
+    llamado llamada
+    """
+)
+AT_PLACE = _words("at")
+IN_PLACE = _words("in from near to visiting en")
+
+# What makes the capitalised word before it an eponym, the name of a thing and not of a person.
+MEDICAL_NOUNS = _words(
+    """
+    disease diseases syndrome syndromes disorder disorders score scores scale scales criteria criterion test
+    tests sign signs reflex index stage staging classification class grade fracture fractures procedure
+    operation maneuver manoeuvre phenomenon palsy lymphoma tumor tumors tumour sarcoma anemia formula equation
+    tube catheter method trial trials study studies protocol protocols virus fever cell cells body bodies
+    contracture thyroiditis esophagus encephalopathy ataxia dystrophy neuropathy chorea carcinoma nodes node
+    ulcer ulcers hernia cyst duct gland ligament tendon stain agar rule position view approach technique
+    incision sutures suture pouch loop valve drain pump solution lactate diet nomogram law effect curve model
+    guideline guidelines classification questionnaire inventory assessment type types factor risk heart
+    deficiency malformation anomaly triad tetralogy lesion lesions spots rash arthritis purpura granulomatosis
+    vaccine vaccination variant insulin warfarin therapy level levels calculator tool regimen aphasia edition
+    """
+)
+
+FACILITY_ENDS = _words(
+    """
+    hospital hospitals clinic clinics infirmary hospice sanatorium pharmacy laboratory laboratories labs
+    medical medicine health healthcare center centre institute university college school academy foundation
+    bank bancorp trust financial insurance mutual holdings group inc incorporated corp corporation company co
+    ltd limited llc llp plc gmbh ag sa associates partners services systems technologies solutions union
+    society association agency ministry department general memorial med cntr church orthopedics pediatrics
+    cardiology oncology surgery care rehab rehabilitation hosp ctr office practice club
+    """
+)
+FACILITY_LOWER = _words(
+    """
+    hospital hosp clinic facility office center centre campus branch bank med medical er
+    """
+)
+_TOO_BROAD = _words(
+    """
+    general memorial med medicine surgery care department cardiology oncology pediatrics medical health union
+    """
+)
+STRONG_ENDS = FACILITY_ENDS - _TOO_BROAD
+
+SENTENCE_STARTERS = _words(
+    """
+    the a an in at is are was were did does do has have had can could should would will what when where which
+    who how why my our your his her their its if and or but for with from to on by as after before since
+    patient guidelines latest treatment this that these those any all visit please contact call see per via
+    also then there best current recent history follow seen admitted discharged transferred referred i we he
+    she it they
+    """
+)
+MONTHS = _words(
+    """
+    january february march april may june july august september october november december jan feb mar apr jun
+    jul aug sep sept oct nov dec
+    """
+)
+DEMONYMS = _words(
+    """
+    african american americans hispanic latino latina latinx asian caucasian european indian native chinese
+    mexican korean japanese filipino vietnamese arab jewish christian catholic muslim british french german
+    italian spanish english irish russian polish greek turkish canadian cuban puerto rican dominican haitian
+    thai god devil
+    """
+)
+WEEKDAYS = _words("monday tuesday wednesday thursday friday saturday sunday")
+_ENDINGS = ("s", "es", "ed", "d", "ing", "ly", "er", "al", "n")
+
+
+@lru_cache(maxsize=1 << 14)
+def is_known(lower: str) -> bool:
+    """True for a word, or an inflection or compound of words, that names no one: common, medical, of the calendar."""
+    lower = lower.partition("'")[0]
+    if _listed(lower):
+        return True
+    if "-" in lower or "&" in lower:
+        return all(map(_listed, lower.replace("&", "-").split("-")))
+    return any(lower.endswith(end) and _listed(lower[: -len(end)]) for end in _ENDINGS)
+
+
+def is_first_name(lower: str) -> bool:
+    """True for a first name, or a hyphenated one."""
+    return lower in FIRST_NAMES or ("-" in lower and all(part in FIRST_NAMES for part in lower.split("-")))
+
+
+def is_last_name(lower: str) -> bool:
+    """True for a surname, or a hyphenated one with a known part."""
+
+    return lower in LAST_NAMES or ("-" in lower and any(part in LAST_NAMES for part in lower.split("-")))
+
+
+def _listed(lower: str) -> bool:
+    return (
+        lower in COMMON_WORDS
+        or lower in PROTECTED
+        or lower in SENTENCE_STARTERS
+        or lower in DEMONYMS
+        or lower in MONTHS
+        or lower in WEEKDAYS
+        or lower in MEDICAL_NOUNS
+    )

@@ -1,0 +1,20 @@
+"""The packaged word lists, read once, as sets of lower-case entries. Each file's first lines name its source."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+
+def _read(file: str) -> frozenset[str]:
+    text = (files("privacy.anonymise.lexicons") / file).read_text(encoding="utf-8")
+    return frozenset(line for line in text.splitlines() if line and not line.startswith("#"))
+
+
+FIRST_NAMES = _read("first_names.txt")
+LAST_NAMES = _read("last_names.txt")
+COMMON_WORDS = _read("common_words.txt")
+PROTECTED = _read("protected.txt")
+CITIES = _read("cities.txt")
+REGIONS = _read("regions.txt")
+FACILITIES = _read("facilities.txt")
+PLACES_ZH = _read("places_zh.txt")

@@ -1,0 +1,1 @@
+"""Packaged word lists: plain text, one entry a line, `#` starts a comment that names the source."""

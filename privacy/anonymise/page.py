@@ -1,0 +1,158 @@
+"""A text as the detectors read it: folded, searchable by RE2, with every offset leading back to the original.
+
+The shadow of a text writes alike what looks alike: full-width letters and digits, the decimal digits of all scripts,
+dashes, quotes and spaces; combining marks join their letter; invisible characters (zero-width spaces, soft hyphens,
+variation selectors) vanish, so that a number with a zero-width space inside is still a number. Each character of the
+shadow stands for one stretch of the original, and the stretches tile the original: offsets can never be wrong.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import re2
+
+LETTERS = "A-Za-zÀ-ÖØ-öø-ɏͰ-ϿЀ-ӿḀ-ỿ"
+"""Letters that have two cases (Latin, Greek, Cyrillic), as a character class. CJK characters are no part of a word."""
+
+# The standard library's engine is right for this one: a character class cannot backtrack, and a call to RE2 costs more
+# than the word that it finds.
+_WORD = re.compile(rf"(?<![{LETTERS}0-9_])[{LETTERS}](?:[{LETTERS}0-9]|['&-](?=[{LETTERS}]))*")
+_ASCII_WORD = re.compile(r"(?<![A-Za-z0-9_])[A-Za-z][A-Za-z0-9]*(?:['&-][A-Za-z][A-Za-z0-9]*)*")
+_QUOTES = str.maketrans("‘’ʼ`´“”„«»", "'''''\"\"\"\"\"")
+_INVISIBLE = frozenset({"Cf", "Mn", "Me"})
+
+
+class Word(NamedTuple):
+    """A word of the shadow and its lower-case form without a possessive ending."""
+
+    start: int
+    end: int
+    text: str
+    lower: str
+
+
+def compile_pattern(pattern: str) -> Any:
+    """An RE2 program that reads UTF-8 bytes; RE2 takes time linear in the text, whatever the pattern."""
+    options = re2.Options()
+    options.max_mem = 64 << 20
+    options.log_errors = False  # what RE2 logs holds text
+    return re2.compile(pattern.encode(), options)
+
+
+class Page:
+    """A text, its shadow, and the way back. Built in time linear in the text."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.shadow, self._origin = _shadow(text)
+        self.data = self.shadow.encode()
+
+    def scan(self, pattern: Any, group: int = 0) -> Iterator[tuple[int, int]]:
+        """Offsets in the shadow of `group` in each match, from left to right."""
+        for match in pattern.finditer(self.data):
+            start, end = match.span(group)
+            if start < end:
+                yield self._character(start), self._character(end)
+
+    def original(self, start: int, end: int) -> tuple[int, int]:
+        """Offsets in the original text of the shadow's stretch `start:end`."""
+        return (start, end) if self._origin is None else (self._origin[start], self._origin[end])
+
+    def whole(self, start: int, end: int) -> bool:
+        """True if `start:end` does not cut a run of Latin letters and digits in two; a CJK neighbour is no such run."""
+        shadow = self.shadow
+        cut_left = start > 0 and _latin(shadow[start - 1]) and _latin(shadow[start])
+        cut_right = end < len(shadow) and _latin(shadow[end]) and _latin(shadow[end - 1])
+        return not (cut_left or cut_right)
+
+    def before(self, start: int, width: int) -> str:
+        """At most `width` characters that precede `start`, in lower case."""
+        return self.shadow[max(0, start - width) : start].lower()
+
+    @cached_property
+    def words(self) -> list[Word]:
+        """Every word of the scripts that have two cases, from left to right."""
+        pattern = _ASCII_WORD if self.shadow.isascii() else _WORD
+        return [_word(match.start(), match.group()) for match in pattern.finditer(self.shadow)]
+
+    @cached_property
+    def _characters(self) -> Any:
+        lead = (np.frombuffer(self.data, dtype=np.uint8) & 0xC0) != 0x80
+        return np.concatenate(([0], np.cumsum(lead)))
+
+    def _character(self, byte: int) -> int:
+        return byte if len(self.data) == len(self.shadow) else int(self._characters[byte])
+
+
+def fold_letters(value: str) -> str:
+    """Only the letters and digits of `value`, without case, accents or width: the form in which spellings compare."""
+    decomposed = unicodedata.normalize("NFKD", value.casefold())
+    return "".join(character for character in decomposed if character.isalnum())
+
+
+def _word(start: int, text: str) -> Word:
+    lower = text.lower()
+    if lower.endswith("'s"):
+        lower, text = lower[:-2], text[:-2]
+    return Word(start, start + len(text), text, lower)
+
+
+def _latin(character: str) -> bool:
+    return character.isalnum() and (character < "\u0250" or "\u0370" <= character < "\u0500")
+
+
+class _Folds(dict[int, str]):
+    """One character for one character, worked out when first met."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = folded = _fold(chr(code))
+        return folded
+
+
+def _fold(character: str) -> str:
+    category = unicodedata.category(character)
+    if category == "Cs":
+        return "\ufffd"
+    if category == "Nd":
+        return str(unicodedata.decimal(character))
+    if category == "Pd" or character == "\u2212":
+        return "-"
+    if category == "Zs":
+        return " "
+    if "\uff01" <= character <= "\uff5e":
+        return chr(ord(character) - 0xFEE0)
+    return character.translate(_QUOTES)
+
+
+_FOLDS = _Folds()
+
+
+def _shadow(text: str) -> tuple[str, list[int] | None]:
+    if text.isascii():
+        return text, None
+    folded = text.translate(_FOLDS)
+    if not any(unicodedata.category(character) in _INVISIBLE for character in set(folded)):
+        return folded, None
+    return _compose(folded)
+
+
+def _compose(folded: str) -> tuple[str, list[int]]:
+    """Join combining marks to their letters and drop what is invisible; `origin[i]` is where character i begins."""
+    shadow: list[str] = []
+    origin: list[int] = []
+    for index, character in enumerate(folded):
+        if unicodedata.category(character) in _INVISIBLE:
+            if shadow:
+                joined = unicodedata.normalize("NFC", shadow[-1] + character)
+                shadow[-1] = joined if len(joined) == 1 else shadow[-1]
+                continue
+            character = " "
+        shadow.append(character)
+        origin.append(index)
+    return "".join(shadow), [*origin, len(folded)]

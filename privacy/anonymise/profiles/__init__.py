@@ -1,0 +1,1 @@
+"""Packaged profiles: readable TOML, one file a profile."""

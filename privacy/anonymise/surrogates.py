@@ -1,0 +1,74 @@
+"""What is written in the place of an identifier."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+
+from privacy.anonymise.kinds import Kind
+from privacy.anonymise.page import fold_letters
+from privacy.anonymise.profile import Profile, Treatment
+
+_LABEL = b"cloister/v1/pseudonym"
+_CODE_BYTES = 5  # 40 bits: eight characters of base32; 1,000 persons share a code with probability 5e-7
+_YEAR = re.compile(r"(?<!\d)(?:1[89]|20)\d\d(?!\d)")
+_COMPACT_YEAR = re.compile(r"^(?:19|20)\d\d(?=\d{4}$)")
+_TITLE = re.compile(r"^(?:dr|mr|mrs|ms|miss|prof|doctor)\b\.?\s*", re.IGNORECASE)
+
+
+class Surrogates:
+    """Writes surrogates by a profile's treatments. The key never appears in them.
+
+    Guarantees: a tag depends on the kind alone; a pseudonym is HMAC-SHA-256 of kind and value under the site's key, cut
+    to 40 bits, so that without the key no list of names can be tried against it. Spelling that cannot tell persons
+    apart (case, accents, spaces, punctuation, a title) does not change a pseudonym.
+    """
+
+    def __init__(self, profile: Profile, key: bytes | None) -> None:
+        self._profile = profile
+        self._key = key
+
+    def write(self, value: str, kind: Kind, treatment: Treatment) -> str:
+        """The text that stands for `value`."""
+        if treatment is Treatment.MASK:
+            return _mask(value, keep=0)
+        if treatment is Treatment.LAST_FOUR:
+            return _mask(value, keep=4)
+        if treatment is Treatment.YEAR:
+            return self._year(value) or tag(kind)
+        if treatment is Treatment.PSEUDONYM and self._key is not None:
+            return self._pseudonym(value, kind, self._key)
+        return tag(kind)
+
+    def _year(self, value: str) -> str | None:
+        # Two digits name no century: "'23" may be a birth in 1923, so it shows no year.
+        years = {int(year) for year in _YEAR.findall(value) or _COMPACT_YEAR.findall(value)}
+        if len(years) != 1 or min(years) < self._profile.earliest_year:
+            return None
+        return str(years.pop())
+
+    def _pseudonym(self, value: str, kind: Kind, key: bytes) -> str:
+        canonical = fold_letters(_TITLE.sub("", value) if kind is Kind.NAME else value)
+        message = b"\0".join((_LABEL, kind.value.encode(), canonical.encode("utf-8", "surrogatepass")))
+        code = hmac.new(key, message, hashlib.sha256).digest()[:_CODE_BYTES]
+        return f"[{kind.value.upper()}-{base64.b32encode(code).decode()}]"
+
+
+def tag(kind: Kind) -> str:
+    """The kind in upper case and brackets."""
+    return f"[{kind.value.upper()}]"
+
+
+def _mask(value: str, *, keep: int) -> str:
+    """A `*` for each letter and digit but the last `keep` digits of a value that has more than twice as many."""
+    digits = sum(character.isdecimal() for character in value)
+    shown = keep if digits > 2 * keep else 0
+    passed = 0
+    masked = []
+    for character in value:
+        passed += character.isdecimal()
+        visible = not character.isalnum() or (character.isdecimal() and passed > digits - shown)
+        masked.append(character if visible else "*")
+    return "".join(masked)

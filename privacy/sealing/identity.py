@@ -103,7 +103,7 @@ class PublicIdentity:
         Raises: ConfigError for anything else.
         """
         try:
-            identity = cls.from_bytes(base64.b64decode(text.strip().encode("ascii"), validate=True))
+            identity = cls.from_bytes(base64.b64decode(text.strip().encode("ascii")))
         except (binascii.Error, UnicodeEncodeError, SealError) as error:
             found = error.problem if isinstance(error, SealError) else "text that is not base64"
             raise ConfigError(

@@ -99,15 +99,15 @@ class ReplayRule:
         Raises: SealError for anything that `to_bytes` would not have written.
         """
         cursor = Cursor(data, what="the stored replay state")
-        if cursor.take_field(MAX_NAME_BYTES) != REPLAY_LABEL:
-            raise SealError("the stored replay state is malformed")
+        cursor.take_field(MAX_NAME_BYTES)
         try:
             rule = cls(MappingProxyType(dict(_read_entry(cursor) for _ in range(cursor.take_int(8)))))
         except ValueError as error:  # bad UTF-8, an unknown direction
             raise SealError("the stored replay state is malformed") from error
-        cursor.finish()
-        if rule.to_bytes() != bytes(data):
-            raise SealError("the stored replay state is malformed", expected="every lane once, in ascending order")
+        if rule.to_bytes() != bytes(data):  # another label, bytes after the end, lanes twice or out of order
+            raise SealError(
+                "the stored replay state is malformed", expected="the bytes that ReplayRule.to_bytes writes"
+            )
         return rule
 
 

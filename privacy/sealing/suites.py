@@ -74,7 +74,7 @@ def unwrap(wrapped: bytes, recipient: Identity, binding: StanzaBinding) -> bytes
     """
     try:
         return _HYBRID.decrypt(wrapped, recipient.kem_key(), info=binding.info())
-    except (InvalidTag, ValueError):  # ValueError: an encapsulation with a low-order X25519 point
+    except InvalidTag:  # all that can go wrong in HPKE looks alike, a low-order X25519 share included
         raise SealError(
             "the stanza of this recipient does not open",
             expected="a file key wrapped for this recipient in this context",

@@ -175,6 +175,12 @@ def test_a_stanza_relabelled_for_another_recipient_does_not_open(open_it):
         open_it(moved_stanza)
 
 
+def test_an_encapsulation_with_a_low_order_point_does_not_open(open_it):
+    sealed, at = sealed_message(10, recipients=[COORDINATOR]), header_length(0) + 32 + 1088
+    with pytest.raises(SealError, match="stanza of this recipient"):
+        open_it(sealed[:at] + bytes(32) + sealed[at + 32 :])
+
+
 @pytest.mark.parametrize("place", [{"round": 4}, {"sequence": 6}])
 def test_a_stanza_moved_from_another_message_does_not_open(open_it, place):
     ours = sealed_message(10, recipients=[COORDINATOR])

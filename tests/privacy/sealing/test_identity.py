@@ -34,6 +34,7 @@ LOW_ORDER_ED25519 = [
     bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85"),
     (P + 1).to_bytes(32, "little"),
 ]
+UNREDUCED_ED25519 = [(P + k).to_bytes(32, "little") for k in range(2, 19)]
 
 
 def test_a_stored_identity_is_the_same_identity():
@@ -89,7 +90,8 @@ def test_a_truncated_private_identity_is_refused_and_not_shown(end):
 
 def test_a_private_identity_with_more_or_with_another_label_is_refused():
     private = SITE.to_bytes()
-    for data in (private + b"\0", private.replace(b"/v1/", b"/v2/"), PUBLIC.to_bytes(), b""):
+    short_key = private[:136] + (31).to_bytes(4, "big") + private[-31:]
+    for data in (short_key, private + b"\0", private.replace(b"/v1/", b"/v2/"), PUBLIC.to_bytes(), b""):
         with pytest.raises(ConfigError):
             Identity.from_bytes(data)
 
@@ -124,8 +126,8 @@ def test_an_encryption_key_of_low_order_is_refused(point):
         PublicIdentity(PUBLIC.mlkem768, point, PUBLIC.ed25519)
 
 
-@pytest.mark.parametrize("point", LOW_ORDER_ED25519)
-def test_a_signing_key_of_low_order_is_refused(point):
+@pytest.mark.parametrize("point", LOW_ORDER_ED25519 + UNREDUCED_ED25519)
+def test_a_signing_key_of_low_order_or_with_a_second_spelling_is_refused(point):
     with pytest.raises(SealError, match="no usable keys"):
         PublicIdentity(PUBLIC.mlkem768, PUBLIC.x25519, point)
 

@@ -182,7 +182,8 @@ def test_what_a_caller_does_to_a_list_of_charges_changes_no_ledger() -> None:
 @pytest.mark.parametrize(
     "name, value",
     [("dataset_id", ""), ("unit", ""), ("job_id", ""), ("run_id", ""), ("plan_digest", ""), ("round", 0),
-     ("round", 1.0), ("attempt", -1), ("attempt", True), ("delta", 0.0), ("delta", 1.0), ("q", 0.0), ("sigma", 0.0), ("steps", 0)],
+     ("round", 1.0), ("attempt", -1), ("attempt", True), ("delta", 0.0), ("delta", 1.0), ("q", 0.0), ("sigma", 0.0),
+     ("steps", 0)],
 )  # fmt: skip
 def test_a_charge_that_means_nothing_is_refused(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=name):

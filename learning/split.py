@@ -8,7 +8,6 @@ tell from a patient's number whether it was held out. Growing `validation` takes
 from __future__ import annotations
 
 import hmac
-import math
 from collections.abc import Sequence
 from enum import IntEnum
 
@@ -72,7 +71,7 @@ def _part_of(subkey: bytes, unit: bytes, validation: float, test: float) -> Part
 
 def _check_fractions(validation: float, test: float) -> None:
     for name, value in (("validation", validation), ("test", test)):
-        if not math.isfinite(value) or not 0.0 <= value < 1.0:
+        if not 0.0 <= value < 1.0:  # NaN is in no range
             raise ConfigError(f"the fraction {name}", expected="a number in [0, 1)", found=str(value))
     if validation + test >= 1.0:
         raise ConfigError(

@@ -112,8 +112,6 @@ def _draw(plan: Plan, units: list[_Unit], sites: int, rng: np.random.Generator) 
 
 def _by_mixture(units: list[_Unit], sites: int, alpha: float, rng: np.random.Generator) -> list[list[int]]:
     """Each site draws labels from its own mixture; one that is used up no longer counts (Hsu et al.: renormalised)."""
-    if not units:
-        return [[] for _ in range(sites)]
     piles: dict[int, list[_Unit]] = defaultdict(list)
     for unit in units:
         piles[unit.group].append(unit)

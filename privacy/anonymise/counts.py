@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from privacy.anonymise.kinds import Finding, Kind
+from privacy.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,3 +45,15 @@ class HiddenCounts:
         """Plain values for JSON; kinds in the order of `Kind`, those without a find left out."""
         hidden = {kind.value: self.hidden[kind] for kind in Kind if self.hidden.get(kind)}
         return {"documents": self.documents, "withheld": self.withheld, "hidden": hidden}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> HiddenCounts:
+        """The counts that `to_dict` wrote. Raises: ConfigError for anything else."""
+        try:
+            documents, withheld, hidden = values["documents"], values["withheld"], values["hidden"]
+            if not (isinstance(documents, int) and isinstance(withheld, int) and isinstance(hidden, Mapping)):
+                raise TypeError
+            kinds = {Kind(kind): int(count) for kind, count in hidden.items()}
+        except (KeyError, TypeError, ValueError):
+            raise ConfigError("hidden counts", expected="documents, withheld and hidden", found="others") from None
+        return cls(documents=documents, withheld=withheld, hidden=MappingProxyType(kinds))

@@ -126,9 +126,10 @@ class Anonymiser:
             position = end
         return Redacted("".join((*pieces, text[position:])), tuple(findings))
 
-    def _surrogate(self, value: str, kind: Kind, members: Iterable[Finding]) -> str:
+    def _surrogate(self, value: str, kind: Kind, members: list[Finding]) -> str:
         """Findings that overlap share a surrogate if they are treated alike; else only the kind is shown."""
-        treatments = {self._profile.treatments.get(member.kind, Treatment.TAG) for member in members}
+        telling = [member for member in members if member.kind not in _VAGUE] or members
+        treatments = {self._profile.treatments.get(member.kind, Treatment.TAG) for member in telling}
         treatment = treatments.pop() if len(treatments) == 1 else Treatment.TAG
         return self._surrogates.write(value, kind, treatment)
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
 
 
 def _read(file: str) -> frozenset[str]:
     text = (files("privacy.anonymise.lexicons") / file).read_text(encoding="utf-8")
     return frozenset(line for line in text.splitlines() if line and not line.startswith("#"))
+
+
+@cache
+def openings(listed: frozenset[str]) -> frozenset[str]:
+    """The first words of the entries: what an entry can begin with at all."""
+    return frozenset(entry.split(" ")[0].split(".")[0].removesuffix("'s") for entry in listed)
 
 
 FIRST_NAMES = _read("first_names.txt")

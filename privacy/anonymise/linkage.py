@@ -7,7 +7,6 @@ Text and values are compared by their letters and digits alone, without case, ac
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping
 from itertools import permutations
 
@@ -18,8 +17,9 @@ from privacy.anonymise.kinds import Kind, Span
 from privacy.anonymise.page import Page, fold_letters
 
 _WIDEST_GAP = 4
-"""Characters between two letters of a match: more is another sentence."""
+"""The distance of two letters of a match, in characters: one further off is in another sentence."""
 _LONGEST_PERMUTED = 4
+_SHORTEST_DATE = 6
 _MONTHS = (
     "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
     "december",
@@ -62,17 +62,21 @@ def own_spans(page: Page, own: Mapping[str, str]) -> Iterator[Span]:
     automaton = ahocorasick_rs.AhoCorasick(needles, matchkind=ahocorasick_rs.MATCHKIND_STANDARD)
     for needle, first, last in automaton.find_matches_as_indexes(letters, overlapping=True):
         start, end = places[first], places[last - 1] + 1
-        if page.whole(start, end) and not _torn(places, first, last):
-            yield Span(start, end, spellings[needles[needle]])
+        kind = spellings[needles[needle]]
+        short = kind is Kind.DATE and _too_short(needles[needle], end - start)
+        if page.whole(start, end) and not short and not _torn(places, first, last):
+            yield Span(start, end, kind)
 
 
 def _torn(places: list[int], first: int, last: int) -> bool:
-    """True if the match has a hole too wide for a separator; small holes may be many."""
-    spread = places[last - 1] - places[first] + 1
-    return spread > (last - first) + _WIDEST_GAP * 2 and any(
-        right - left > _WIDEST_GAP
-        for left, right in zip(places[first : last - 1], places[first + 1 : last], strict=True)
-    )
+    """True if the match has a hole too wide for a separator."""
+    lefts, rights = places[first : last - 1], places[first + 1 : last]
+    return any(right - left > _WIDEST_GAP for left, right in zip(lefts, rights, strict=True))
+
+
+def _too_short(needle: str, width: int) -> bool:
+    """Four or five digits are a date ("3/4/56") only if two separators stand between them."""
+    return needle.isdecimal() and len(needle) < _SHORTEST_DATE and width < len(needle) + 2
 
 
 def _letters(shadow: str) -> tuple[str, list[int]]:
@@ -98,7 +102,7 @@ def kind_of_column(column: str) -> Kind:
 
 def _spellings(column: str, value: str) -> Iterator[tuple[str, Kind]]:
     kind = kind_of_column(column)
-    value = unicodedata.normalize("NFKC", value)
+    value = Page(value).shadow
     whole = fold_letters(value)
     if len(whole) >= (2 if kind is Kind.NAME and not whole.isascii() else 3):
         yield whole, kind
@@ -151,10 +155,9 @@ def _date_spellings(date: re.Match[str]) -> Iterator[str]:
                 for ending in ("", "st", "nd", "rd", "th"):
                     yield f"{name}{spelled_day}{ending}{year}"
                     yield f"{spelled_day}{ending}{name}{year}"
+                    yield f"{spelled_day}{ending}of{name}{year}"
         yield f"{year}年{month}月{day}日"
 
 
 def _numeric_orders(year: str, month: str, day: str) -> Iterator[str]:
-    for spelling in (year + month + day, day + month + year, month + day + year):
-        if len(spelling) >= 6:
-            yield spelling
+    yield from (year + month + day, day + month + year, month + day + year)

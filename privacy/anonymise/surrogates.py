@@ -8,7 +8,7 @@ import hmac
 import re
 
 from privacy.anonymise.kinds import Kind
-from privacy.anonymise.page import fold_letters
+from privacy.anonymise.page import Page, fold_letters
 from privacy.anonymise.profile import Profile, Treatment
 
 _LABEL = b"cloister/v1/pseudonym"
@@ -37,7 +37,7 @@ class Surrogates:
         if treatment is Treatment.LAST_FOUR:
             return _mask(value, keep=4)
         if treatment is Treatment.YEAR:
-            return self._year(value) or tag(kind)
+            return self._year(Page(value).shadow) or tag(kind)
         if treatment is Treatment.PSEUDONYM and self._key is not None:
             return self._pseudonym(value, kind, self._key)
         return tag(kind)

@@ -40,17 +40,18 @@ def accept(page: Page, start: int, end: int) -> bool:
 
 @dataclass(frozen=True)
 class Rule:
-    """A pattern whose group `group` is an identifier of `kind` if it is `whole` and passes `check`."""
+    """A pattern whose group `group` is an identifier of `kind` if it passes `check` and, with `whole`, cuts no word."""
 
     kind: Kind
     pattern: Any
     check: Check = accept
     group: int = 0
+    whole: bool = True
 
 
-def rule(kind: Kind, pattern: str, check: Check = accept, *, group: int = 0) -> Rule:
+def rule(kind: Kind, pattern: str, check: Check = accept, *, group: int = 0, whole: bool = True) -> Rule:
     """A rule from the source of its pattern."""
-    return Rule(kind, compile_pattern(pattern), check, group)
+    return Rule(kind, compile_pattern(pattern), check, group, whole)
 
 
 class RuleDetector:
@@ -69,7 +70,7 @@ class RuleDetector:
     def find(self, page: Page) -> Iterator[Span]:
         for rule in self._matching(page):
             for start, end in page.scan(rule.pattern, rule.group):
-                if page.whole(start, end) and rule.check(page, start, end):
+                if (not rule.whole or page.whole(start, end)) and rule.check(page, start, end):
                     yield Span(start, end, rule.kind)
 
     def _matching(self, page: Page) -> Sequence[Rule]:

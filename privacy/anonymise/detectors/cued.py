@@ -6,9 +6,9 @@ from privacy.anonymise.detectors.base import Rule, RuleDetector, rule
 from privacy.anonymise.kinds import Kind
 from privacy.anonymise.page import Page
 
-_NUMBER = r"(?:number|numero|número|num|no|nr|id|identifier|code)\.?"
-_LINK = rf"(?:[ \t]*(?:{_NUMBER}\b|#|:|=|-|\(|is\b|was\b|of\b|does not match|ends in|ending in|ending)){{0,4}}[ \t]*"
-_VALUE = r"(#?[a-z0-9](?:[a-z0-9._/#-]*[a-z0-9])?(?: \d(?:[\d-]*\d)?)*)"
+_NUMBER = r"(?:number|numero|número|num|no|nr|id|identifier|code)\b\.?"
+_LINK = rf"(?:[ \t]*(?:{_NUMBER}|#|:|=|-|\(|is\b|was\b|of\b|does not match|ends in|ending in|ending)){{0,4}}[ \t]*"
+_VALUE = r"(#?(?:[a-z][a-z._/#-]{0,12})?\d(?:[a-z0-9._/#-]*[a-z0-9])?(?: \d(?:[\d-]*\d)?)*)"
 _LINK_ZH = r"[号码編号]{0,4}[ \t]*(?:[:=]|为|是)?[ \t]*"
 _VALUE_ZH = r"([a-z0-9](?:[a-z0-9_@.-]*[a-z0-9])?)"
 
@@ -67,8 +67,7 @@ def _chinese(kind: Kind) -> Rule:
 _ZIP = rule(
     Kind.ZIP,
     r"(?i)\b(?:zip|postal|post)(?: ?code)?s?\b(?:\s*(?:is|:|of|-|=|number)){0,3}\s*"
-    r"([a-z0-9]{3,5}(?:[ -]?[a-z0-9]{3,4})?)",
-    lambda page, start, end: any(map(str.isdecimal, page.shadow[start:end])),
+    r"([a-z]{0,2}\d[a-z0-9]{1,4}(?:[ -]?\d[a-z0-9]{2,3})?)",
     group=1,
 )
 

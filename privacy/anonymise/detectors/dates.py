@@ -68,9 +68,14 @@ def _chinese() -> tuple[Rule, ...]:
 
 def _ages() -> tuple[Rule, ...]:
     return (
-        rule(Kind.AGE, r"(?i)(\d{2,3})[- ]?(?:years?|yrs?|y)?[- ]?(?:old|of age|y/?o|yo|y\.o\.?)\b", group=1),
+        rule(
+            Kind.AGE,
+            r"(?i)\b(\d{2,3})[- ]?(?:years?|yrs?|y)?[- ]?(?:old|of age|y/?o|yo|y\.o\.?)\b",
+            group=1,
+            whole=False,
+        ),
         rule(Kind.AGE, r"(?i)\b(?:aged?|age of|age:|age is|edad:?)\s?(\d{2,3})\b", group=1),
-        rule(Kind.AGE, r"(?i)(\d{2,3})[- ](?:years?|yrs?|años)\b", group=1),
+        rule(Kind.AGE, r"(?i)\b(\d{2,3})[- ](?:years?|yrs?|años)\b", group=1),
         rule(Kind.AGE, r"(?i)\b((?:ninety|one hundred)(?:[- ](?:and )?[a-z]+)?)[- ]years?[- ]old\b", group=1),
         rule(Kind.AGE, r"(\d{2,3}) ?(?:周?岁)", group=1),
         rule(Kind.AGE, r"(九十[一二三四五六七八九]?|一百[零〇一二三四五六七八九十]{0,3})(?:周?岁)", group=1),

@@ -24,6 +24,7 @@ _CARD_CUE = re.compile(r"(?:card|visa|mastercard|amex|tarjeta|卡)\W*(?:\w+\W+){
 _NHS_CUE = re.compile(r"\bnhs\W*(?:\w+\W+){0,2}$")
 _RESIDENT = re.compile(r"[1-8]\d{5}(?:18|19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d{3}[\dXx]")
 _OLD_RESIDENT = re.compile(r"[1-8]\d{7}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d{3}")
+_YEARS = re.compile(r"(?:19|20)\d\d[-/](?:19|20)\d\d")
 
 
 def number_rules() -> RuleDetector:
@@ -40,7 +41,7 @@ def number_rules() -> RuleDetector:
             rule(Kind.ORGANISATION, r"[0-9A-HJ-NPQRTUWXY]{2}\d{6}[0-9A-HJ-NPQRTUWXY]{10}", _is_credit_code),
             rule(Kind.DEVICE, r"(?i)[0-9a-f]{2}(?:[:-][0-9a-f]{2}){5}"),
             rule(Kind.CODE, r"\d(?:[-/]?\d){6,}", _is_long),
-            rule(Kind.CODE, r"#?[A-Z]{1,5}[-_ ]?\d{5,}[A-Z]?(?:-[A-Z]{1,5})?|#\d{4,}(?:-[A-Z0-9]{1,6})?"),
+            rule(Kind.CODE, r"#?[A-Z]{1,5}[-_]?\d{5,}[A-Z]?(?:-[A-Z]{1,5})?|#\d{4,}(?:-[A-Z0-9]{1,6})?"),
             rule(Kind.CODE, r"\b\d{3,}[-]?[A-Z]{1,4}\d{2,}[A-Z0-9]*\b|\b\d{5,}[A-Z]{1,3}\b"),
         ),
     )
@@ -48,6 +49,8 @@ def number_rules() -> RuleDetector:
 
 def _is_card(page: Page, start: int, end: int) -> bool:
     digits = digits_of(page, start, end)
+    if _RESIDENT.fullmatch(digits):
+        return False
     if _CARD_CUE.search(page.before(start, 40)):
         return len(digits) >= 12
     return 13 <= len(digits) <= 19 and digits[0] in "23456" and bool(stdnum.luhn.is_valid(digits))
@@ -83,4 +86,6 @@ def _is_credit_code(page: Page, start: int, end: int) -> bool:
 def _is_long(page: Page, start: int, end: int) -> bool:
     """At least seven digits in one go: longer than a measurement, a dose or a year range."""
     value = page.shadow[start:end]
+    if _YEARS.fullmatch(value):
+        return False
     return "/" not in value and page.shadow[start - 1 : start] not in (".", ",") and page.shadow[end : end + 1] != "%"

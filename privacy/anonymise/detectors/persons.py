@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from privacy.anonymise.detectors.vocabulary import (
+    IN_PLACE,
     MONTHS,
     PARTICLES,
     PERSON_CUES,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from privacy.anonymise.detectors.runs import Run
 
 _LONGEST = 5
+_MOST_INITIALS = 4
 _SHOUTED = 5
 """An unknown word in capitals of at most this many letters is an abbreviation, not a name."""
 
@@ -44,6 +46,8 @@ def _person(run: Run, index: int) -> int:
         return _after_initials(run, index)
     if word.lower in REGIONS or word.lower in MONTHS:
         return _absorb(run, index + 1) if _is_surname(run, index + 1) else 0
+    if _is_town(run, index):
+        return 0
     if is_first_name(word.lower) and _is_named(run, index):
         return _absorb(run, index + 1)
     if _cued(run, index) and _may_be_name(run, index):
@@ -51,6 +55,12 @@ def _person(run: Run, index: int) -> int:
     if _is_surname(run, index) or _is_unknown_pair(run, index):
         return _absorb(run, index + 1)
     return 0
+
+
+def _is_town(run: Run, index: int) -> bool:
+    """ "in Denver" is the town, though there are people of that name."""
+    alone = not run.free(index + 1) or not (_is_initial(run, index + 1) or is_last_name(run.words[index + 1].lower))
+    return index == 0 and alone and run.previous in IN_PLACE and run.words[index].lower in CITIES
 
 
 def _after_title(run: Run, index: int) -> int:
@@ -63,12 +73,16 @@ def _after_title(run: Run, index: int) -> int:
 
 def _after_initials(run: Run, index: int) -> int:
     end = index
-    while run.free(end) and _is_initial(run, end):
+    while end - index < _MOST_INITIALS and run.free(end) and _is_initial(run, end):
         end += 1
     dotted = run.page.shadow[run.words[end - 1].end : run.words[end - 1].end + 1] == "."
-    if run.free(end) and (_is_surname(run, end) or (dotted and _may_be_name(run, end))):
+    if run.free(end) and (_is_surname(run, end) or (dotted and _follows_initial(run, end))):
         return _absorb(run, end + 1)
     return 0
+
+
+def _follows_initial(run: Run, index: int) -> bool:
+    return _may_be_name(run, index) or is_last_name(run.words[index].lower)
 
 
 def _is_named(run: Run, index: int) -> bool:

@@ -21,6 +21,8 @@ from privacy.anonymise.kinds import Kind, Span
 from privacy.anonymise.page import Page, Word
 
 _SHORTEST_AGAIN = 3
+_LONGEST_RUN = 40
+"""A longer run is read in parts: each part takes time that may grow with its square."""
 
 
 class Run:
@@ -88,7 +90,7 @@ def capital_runs(page: Page) -> Iterator[Run]:
             index += 1
             continue
         last = index + 1
-        while (step := _step(page, last)) > 0:
+        while last - index < _LONGEST_RUN and (step := _step(page, last)) > 0:
             last += step
         yield Run(page, index, last)
         index = last

@@ -19,7 +19,7 @@ from privacy.anonymise.detectors.vocabulary import (
     is_known,
 )
 from privacy.anonymise.kinds import Kind, Span
-from privacy.anonymise.lexicon import CITIES, FACILITIES, REGIONS
+from privacy.anonymise.lexicon import CITIES, FACILITIES, REGIONS, openings
 
 if TYPE_CHECKING:
     from privacy.anonymise.detectors.runs import Run
@@ -114,8 +114,12 @@ def read_places(run: Run) -> None:
 
 def _read_listed(run: Run, listed: frozenset[str], kind: Kind, shortest: int = 1) -> None:
     index = 0
+    first_words = openings(listed)
     while index < len(run.words):
         end = index + 1
+        if run.words[index].lower not in first_words:
+            index = end
+            continue
         for size in range(min(_LONGEST_PLACE, len(run.words) - index), shortest - 1, -1):
             if all(map(run.free, range(index, index + size))) and run.text(index, index + size) in listed:
                 end = index + size

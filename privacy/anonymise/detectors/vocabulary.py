@@ -29,7 +29,7 @@ CONNECTORS = _words("of and for the & de del la y")
 PERSON_CUES = _words(
     """
     named name patient pt client customer nurse physician resident called son daughter wife husband mother
-    father brother sister friend hi hello dear thanks regards sincerely signed surgeon consultant therapist
+    father brother sister friend by hi hello dear thanks regards sincerely signed surgeon consultant therapist
     midwife colleague caregiver guardian spouse partner neighbor neighbour boss attending called nephew niece
     aunt uncle cousin attn cc manager agent applicant borrower holder like meet told ask paciente enfermera
     llamado llamada

@@ -29,8 +29,11 @@ _VECTORS_AT_ONCE = 64
 class Examples(Protocol):
     """Labelled inputs of a model. `labels`: int64 (N,); `units`: int64 (N,), equal for records of one privacy unit."""
 
-    labels: Indices
-    units: Indices
+    @property
+    def labels(self) -> Indices: ...
+
+    @property
+    def units(self) -> Indices: ...
 
     def inputs(self, indices: Indices, device: torch.device) -> dict[str, Tensor]:
         """The model's keyword arguments for some examples."""

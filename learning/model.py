@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ class Classifier(nn.Module):
         Left to itself the encoder uses positions of batch size 1, from which no per-record gradient can be told
         (Opacus #841).
         """
-        ids, config = inputs["input_ids"], self.encoder.config
+        ids, config = inputs["input_ids"], cast(Any, self.encoder.config)
         if config.model_type not in _ABSOLUTE_POSITIONS or not _embeddings_tuned(self.encoder):
             return {}
         types = {"token_type_ids": torch.zeros_like(ids)} if config.type_vocab_size else {}

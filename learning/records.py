@@ -84,6 +84,11 @@ class Table:
         found: dict[str, str] = json.loads(self._dataset[[int(index)]].column("linked")[0].as_py())
         return found
 
+    @property
+    def has_units(self) -> bool:
+        """Whether a column names the privacy unit; else every record is its own."""
+        return self._dataset[[0]].column("unit")[0].as_py() is not None
+
     def unit_keys(self) -> list[bytes]:
         """The privacy unit of every record, for hashing: the UTF-8 of the unit column's value.
 

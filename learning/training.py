@@ -12,13 +12,14 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from learning.examples import Examples, Indices, by_length
 from learning.options import Optimiser, Precision, TrainingPlan
 from learning.schedule import factor
-from privacy.errors import ConfigError, TrainingError
+from privacy.errors import TrainingError
 
 Steps = Callable[[int, int], None]
 """Called with (steps done, steps of the round) after each step. Both are constants of the plan, not of the data."""
@@ -140,11 +141,11 @@ def shuffled_lots(count: int, plan: TrainingPlan, round_number: int) -> Iterator
 
 def predict_logits(
     model: nn.Module, examples: Examples, batch: int = 64, device: torch.device | None = None
-) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+) -> NDArray[np.float32]:
     """Logits float32 (N, K) in evaluation mode, in the order of the examples."""
     where = device or pick_device()
     model.to(where).eval()
-    rows: list[tuple[Indices, np.ndarray[tuple[int, int], np.dtype[np.float32]]]] = []
+    rows: list[tuple[Indices, NDArray[np.float32]]] = []
     with torch.inference_mode():
         for indices in by_length(examples, np.arange(len(examples), dtype=np.int64), batch):
             rows.append((indices, model(**examples.inputs(indices, where)).float().cpu().numpy()))
@@ -154,9 +155,3 @@ def predict_logits(
     for indices, logits in rows:
         out[indices] = logits
     return out
-
-
-def check_precision(plan: TrainingPlan) -> None:
-    """Raises: ConfigError for fp16 with privacy: per-record gradients underflow without a loss scale."""
-    if plan.precision is Precision.FP16:
-        raise ConfigError("training.precision", expected="float32 or bf16 with privacy", found="fp16")

@@ -287,10 +287,10 @@ def _validated(values: object, source: str) -> Job:
     try:
         return Job.model_validate(values)
     except ValidationError as error:
-        raise _config_error(error, source) from None
+        raise config_error(error, source) from None
 
 
-def _config_error(error: ValidationError, source: str) -> ConfigError:
+def config_error(error: ValidationError, source: str) -> ConfigError:
     """The first mistake of a file, as one line: file, key, what was expected, what was found."""
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"]) or "the file"

@@ -1,0 +1,126 @@
+"""The site's Flower ClientApp: greeting and training, inside the guard, inside the sealing."""
+
+from __future__ import annotations
+
+import numpy as np
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
+from torch import nn
+
+from client.data import training_examples
+from client.guard import Granted, grant, guard_mod
+from client.policy import effective_profile
+from client.sealing import FindSite, sealing_mod
+from client.site import Site
+from learning.model import build_classifier, build_head, get_state, set_state
+from learning.options import Tune
+from learning.private import Streams, train_round_privately
+from learning.storage import write_json
+from learning.training import train_round
+from privacy.dp import joint_epsilon
+from privacy.errors import ProtocolError
+from protocol.job import NO_PROFILE
+from protocol.messages import (
+    ARRAYS,
+    CONFIG,
+    HELLO,
+    METRICS,
+    OUTCOME,
+    PROTOCOL_VERSION,
+    TRAIN,
+    Outcome,
+    Status,
+    Terms,
+    training_metrics,
+)
+from protocol.payload import arrays_record, record_arrays
+from protocol.plans import model_plan, training_plan
+
+
+def make_client_app(find_site: FindSite) -> ClientApp:
+    """The app of a site. `find_site` opens the site that a Flower context belongs to."""
+    app = ClientApp(mods=[sealing_mod(find_site), guard_mod(find_site)])
+
+    @app.query(HELLO.split(".")[1])
+    def hello(message: Message, context: Context) -> Message:
+        site = find_site(context)
+        return _answer(message, site, {CONFIG: _terms(site, grant(site, message)).record()})
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        site = find_site(context)
+        granted = grant(site, message)
+        update = train_update(site, granted, _model_of(message))
+        content = {ARRAYS: arrays_record(update), METRICS: _spent(site, granted)}
+        return _answer(message, site, content)
+
+    return app
+
+
+def train_update(site: Site, granted: Granted, state: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """One round at a site: the difference between the model after and before it, float32 by name.
+
+    The round must be on the ledger. Raises: what data, training and privacy raise; nothing has left the site then.
+    """
+    number = granted.order.round
+    prepared = training_examples(
+        site, granted.job, granted.base, lambda stage, done, total: site.progress(number, stage, done, total)
+    )
+    write_json(site.state / "hidden.json", prepared.hidden.to_dict())
+    model = _build(granted)
+    set_state(model, state)
+    training = training_plan(granted.job, granted.published_size)
+
+    def on_step(done: int, total: int) -> None:
+        site.progress(number, TRAIN, done, total)
+
+    if granted.plan is None:
+        train_round(model, prepared.examples, training, number, on_step)
+    else:
+        train_round_privately(model, prepared.examples, training, granted.plan, number, Streams.from_os(), on_step)
+    after = get_state(model)
+    return {name: after[name] - state[name] for name in after}
+
+
+def _build(granted: Granted) -> nn.Module:
+    plan = model_plan(granted.job, granted.base)
+    return build_head(plan) if plan.tune is Tune.HEAD else build_classifier(plan)
+
+
+def _model_of(message: Message) -> dict[str, NDArray[np.float32]]:
+    record = message.content.array_records.get(ARRAYS)
+    if record is None:
+        raise ProtocolError("a round", expected="the model", found="none")
+    return record_arrays(record)
+
+
+def _terms(site: Site, granted: Granted) -> Terms:
+    profile = effective_profile(granted.job, site.config) or NO_PROFILE
+    return Terms(
+        site=site.config.id,
+        protocol=PROTOCOL_VERSION,
+        published_size=granted.published_size,
+        steps_per_round=granted.job.steps_per_round(granted.published_size),
+        anonymised=profile != NO_PROFILE,
+        profile=profile,
+        plan=dict(granted.plan.to_dict()) if granted.plan is not None else {},
+    )
+
+
+def _spent(site: Site, granted: Granted):  # type: ignore[no-untyped-def]
+    """What this run has cost the site so far, from its ledger."""
+    if granted.plan is None:
+        return training_metrics(rounds_taken=granted.order.round, epsilon=0.0, delta=0.0, steps=0)
+    charges = [c for c in site.ledger().charges() if c.run_id == granted.order.run]
+    return training_metrics(
+        rounds_taken=len(charges),
+        epsilon=joint_epsilon(charges, site.config.accept.data, granted.plan.delta),
+        delta=granted.plan.delta,
+        steps=sum(c.steps for c in charges),
+    )
+
+
+def _answer(message: Message, site: Site, records: dict[str, object]) -> Message:
+    outcome = Outcome(site=site.config.id, status=Status.DONE).record()
+    return Message(RecordDict({**records, OUTCOME: outcome}), reply_to=message)  # type: ignore[dict-item]

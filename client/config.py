@@ -1,0 +1,98 @@
+"""`site.toml`: what a site grants. It is written by the site's administrator and no job can change it.
+
+A missing key means the safe choice, a missing file means that the site takes no job at all.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from privacy.errors import ConfigError
+from protocol.job import Column, Name, TaskKind, config_error
+
+SITE_FILE = "site.toml"
+KEYS_DIR = "keys"
+STATE_DIR = "state"
+IDENTITY_FILE = "identity.key"
+SECRET_FILE = "site.secret"  # noqa: S105 (a file name)
+COORDINATOR_FILE = "coordinator.pub"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class AcceptSection(_Section):
+    """Which jobs the site takes."""
+
+    tasks: tuple[TaskKind, ...] = Field((TaskKind.CLASSIFY,), description="tasks the site takes part in", strict=False)
+    bases: tuple[Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")], ...] = Field(
+        (), description="SHA-256 of the base models that may run here; empty: only the pinned minilm", strict=False
+    )
+    data: Name = Field("records", description="the data set that jobs are trained on")
+    min_sites: int = Field(2, ge=1, description="fewest sites of a job")
+    without_privacy: bool = Field(False, description="true lets a job train without differential privacy")
+
+
+class PrivacySection(_Section):
+    """What the site's data may cost, over all jobs."""
+
+    epsilon: float = Field(8.0, gt=0, description="most epsilon that is ever spent on a data set")
+    delta: float = Field(1e-5, gt=0, lt=0.1, description="delta at which it is counted")
+
+
+class AnonymisationSection(_Section):
+    """What is hidden before any text is tokenised."""
+
+    profile: Name = Field("hipaa-safe-harbor", description="least profile; a job may hide more; none: text may pass")
+
+
+class ColumnsSection(_Section):
+    """The site's own column names by role; a role that is not here has the name that the job gives it."""
+
+    text: Column | None = None
+    label: Column | None = None
+    unit: Column | None = None
+    linked: tuple[Column, ...] | None = Field(None, strict=False)
+
+
+class DataSection(_Section):
+    """One data set of the site."""
+
+    path: str = Field(min_length=1, description="CSV, TSV, JSONL or Parquet file; relative to site.toml's folder")
+    published_size: int = Field(
+        ge=1, description="the size that the site makes public: its number of units, rounded by hand, never recounted"
+    )
+    rows: str = Field("", description="a .npy file with the row positions to train on; empty: the training split")
+    columns: ColumnsSection = ColumnsSection()
+
+
+class SiteConfig(_Section):
+    """A site's grants, whole."""
+
+    id: Name = Field(description="the site's id, as the coordinator's roster names it")
+    accept: AcceptSection = AcceptSection()
+    privacy: PrivacySection = PrivacySection()
+    anonymisation: AnonymisationSection = AnonymisationSection()
+    data: dict[str, DataSection] = Field(default_factory=dict)
+
+
+def read_site(home: Path) -> SiteConfig:
+    """Read `site.toml` in a site's folder. Raises: ConfigError naming file, key, expected and found."""
+    path = home / SITE_FILE
+    try:
+        values = tomllib.loads(path.read_bytes().decode("utf-8"))
+    except OSError:
+        raise ConfigError(
+            f"{path}", expected="the site's grants", found="no file", remedy="`cloister-site init`"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}", expected="a TOML file in UTF-8", found=str(error)) from None
+    try:
+        return SiteConfig.model_validate(values)
+    except ValidationError as error:
+        raise config_error(error, str(path)) from None

@@ -1,0 +1,117 @@
+"""The way of a record at a site: rows, anonymised text, token or vector cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.config import DataSection
+from client.policy import effective_profile
+from client.site import Site
+from learning.base import Base
+from learning.options import Tune
+from learning.prepare import Prepared, Recipe, Rows, StageProgress, prepare, profile_digest
+from learning.records import Columns, open_table
+from learning.split import Part, rows_of, split_units
+from privacy.anonymise import Anonymiser, load_profile
+from privacy.errors import DataError, PolicyRefusal
+from protocol.job import NO_PROFILE, RECORD_UNIT, Job
+
+PSEUDONYM_PURPOSE = "pseudonyms"
+SPLIT_PURPOSE = "split"
+
+
+def data_section(site: Site) -> DataSection:
+    """The data set that the site grants to jobs."""
+    return site.config.data[site.config.accept.data]
+
+
+def training_examples(site: Site, job: Job, base: Base, progress: StageProgress | None = None) -> Prepared:
+    """The job's training examples at this site, prepared once and cached.
+
+    Raises: DataError naming file and row when the data set cannot be used.
+    """
+    section = data_section(site)
+    path = (site.home / section.path).resolve()
+    columns = columns_of(job, section)
+    name = effective_profile(job, site.config)
+    if name is None:
+        raise PolicyRefusal(f"site {site.config.id}", expected="a profile that hides all that is asked", found="none")
+    anonymiser, hiding = None, NO_PROFILE
+    if name != NO_PROFILE:
+        profile, key = load_profile(name), site.subkey(PSEUDONYM_PURPOSE)
+        anonymiser, hiding = partial(Anonymiser, profile, key), profile_digest(profile, key)
+    recipe = Recipe(
+        source=_source_digest(site, job, section, path),
+        profile=hiding,
+        base=base,
+        max_tokens=job.model.max_tokens,
+        vectors=job.model.tune is Tune.HEAD,
+    )
+    load = _loader(site, job, section, path, columns)
+    return prepare(load, recipe, anonymiser=anonymiser, cache=site.state / "cache", progress=progress)
+
+
+def columns_of(job: Job, section: DataSection) -> Columns:
+    """The site's columns for the job's roles."""
+    own, asked = section.columns, job.columns
+    unit = None if job.privacy.unit == RECORD_UNIT else own.unit or job.privacy.unit
+    return Columns(
+        text=own.text or asked.text,
+        label=own.label or asked.label,
+        unit=unit,
+        linked=asked.linked if own.linked is None else own.linked,
+    )
+
+
+def _loader(site: Site, job: Job, section: DataSection, path: Path, columns: Columns) -> Callable[[], Rows]:
+    def load() -> Rows:
+        table = open_table(path, columns, cache_dir=site.state / "tables", labels=job.task.labels)
+        if section.rows:
+            return table, _given_rows(site.home / section.rows, len(table))
+        parts = split_units(
+            table.unit_keys(),
+            site.subkey(SPLIT_PURPOSE),
+            validation=job.training.validation,
+            test=job.training.test,
+        )
+        return table, rows_of(parts, Part.TRAIN)
+
+    return load
+
+
+def _given_rows(path: Path, count: int) -> NDArray[np.int64]:
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except (OSError, ValueError):
+        raise DataError(f"{path.name}", expected="a .npy file of row positions", found="something else") from None
+    if rows.dtype != np.int64 or rows.ndim != 1 or (len(rows) and not (rows.min() >= 0 and rows.max() < count)):
+        raise DataError(f"{path.name}", expected=f"int64 positions below {count}", found="others")
+    positions: NDArray[np.int64] = rows
+    return positions
+
+
+def _source_digest(site: Site, job: Job, section: DataSection, path: Path) -> str:
+    """A hash that stands for the rows: the file's bytes, the columns, the labels and which rows are meant."""
+    digest = hashlib.sha256(b"cloister/v1/source\x00")
+    for file in (path, site.home / section.rows) if section.rows else (path,):
+        try:
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        except OSError as error:
+            raise DataError(f"{file.name}", expected="a data file", found=error.strerror or "none") from None
+    settings = [
+        section.model_dump(mode="json"),
+        job.columns.model_dump(mode="json"),
+        list(job.task.labels),
+        job.privacy.unit,
+        [job.training.validation, job.training.test],
+    ]
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    return digest.hexdigest()

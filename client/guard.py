@@ -1,0 +1,121 @@
+"""The guard at the site: its policy and its privacy ledger, before any record is read.
+
+A request that the policy does not grant, or that would cost more than is left, ends here with a refusal that says why.
+For a round of training the cost is on the ledger, on disk, before the training code is called. An error below the guard
+becomes a refusal as well: its text is shown only where the error's type promises that it is safe to show.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from dataclasses import dataclass
+
+from flwr.app import Context, Message
+from flwr.clientapp.typing import ClientAppCallable, Mod
+
+from client import policy
+from client.data import data_section
+from client.sealing import FindSite
+from client.site import Site
+from learning.base import Base
+from privacy.dp import Attempt, Limit, Plan, charge_round
+from privacy.errors import CloisterError, ConfigError, ProtocolError
+from protocol.job import Job, job_from_canonical
+from protocol.messages import TRAIN, Order, Refusal, refusal_code, refused
+from protocol.plans import base_of, privacy_plan
+
+_LOG = logging.getLogger("cloister.site")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Granted:
+    """A request that passed: order, job, base, the site's public size, and its privacy plan where there is one."""
+
+    order: Order
+    job: Job
+    base: Base
+    published_size: int
+    plan: Plan | None
+
+
+def guard_mod(find_site: FindSite) -> Mod:
+    """A Flower mod between the sealing and the app."""
+
+    def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+        site = find_site(context)
+        try:
+            granted = grant(site, message)
+            if message.metadata.message_type == TRAIN and granted.plan is not None:
+                charge(site, granted, granted.plan)
+            return call_next(message, context)
+        except CloisterError as error:
+            _LOG.warning("refused: %s", error)
+            return Message(refused(site.config.id, refusal_code(error), str(error)), reply_to=message)
+        except Exception as error:  # noqa: BLE001 (answered below; a foreign error's text may hold a record)
+            _LOG.error("failed in %s", safe_trace(error))
+            reason = f"the site's work failed with {type(error).__name__}; its administrator's log says where"
+            return Message(refused(site.config.id, Refusal.FAILED, reason), reply_to=message)
+
+    return mod
+
+
+def grant(site: Site, message: Message) -> Granted:
+    """Check a request against the site's policy.
+
+    Raises: PolicyRefusal, ConfigError, ProtocolError or BudgetError; nothing was read or spent.
+    """
+    order = Order.of(message.content)
+    job = job_from_canonical(order.job, "the job that was sent")
+    if message.metadata.message_type == TRAIN and not 1 <= order.round <= job.federation.rounds:
+        raise ProtocolError("a round", expected=f"1 to {job.federation.rounds}", found=str(order.round))
+    base = base_of(job)
+    policy.check(job, base, site.config)
+    size = data_section(site).published_size
+    plan = _frozen_plan(site, order, job, size) if job.privacy.enabled else None
+    return Granted(order=order, job=job, base=base, published_size=size, plan=plan)
+
+
+def charge(site: Site, granted: Granted, plan: Plan) -> None:
+    """Write a round's cost to the ledger. A round asked for again is drawn afresh and charged again.
+
+    Raises: BudgetError when it is more than is left; nothing is written then.
+    """
+    ledger, run = site.ledger(), granted.order.run
+    limit = Limit(epsilon=site.config.privacy.epsilon, delta=site.config.privacy.delta)
+    with ledger.locked():
+        before = [c for c in ledger.charges() if c.run_id == run and c.round == granted.order.round]
+        attempt = Attempt(
+            dataset_id=site.config.accept.data,
+            job_id=granted.job.digest(),
+            run_id=run,
+            round=granted.order.round,
+            attempt=len(before),
+        )
+        charge_round(ledger, plan, attempt=attempt, limit=limit)
+
+
+def _frozen_plan(site: Site, order: Order, job: Job, size: int) -> Plan:
+    """The run's privacy plan: made once, then read; a run whose job or published size changes is refused."""
+    state = site.run(order.run)
+    stored = state.load("plan")
+    key = {"job": job.digest(), "published_size": size}
+    if stored is None:
+        plan = privacy_plan(job, size)
+        state.store("plan", {**key, "plan": plan.to_dict()})
+        return plan
+    values = stored.get("plan")
+    if {name: stored.get(name) for name in key} != key or not isinstance(values, dict):
+        raise ConfigError(
+            f"run {order.run}", expected="the job that it began with", found="another one", remedy="start a new run"
+        )
+    return Plan.from_dict(values)
+
+
+def safe_trace(error: BaseException) -> str:
+    """Where an error came from, as type and file:line, without its text and without any value."""
+    frames = traceback.extract_tb(error.__traceback__ or sys.exc_info()[2])
+    return f"{type(error).__name__} at " + " < ".join(
+        f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}" for frame in reversed(frames[-6:])
+    )

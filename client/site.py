@@ -1,0 +1,124 @@
+"""A site's folder, opened: its grants, its keys, the coordinator it has pinned, and where its state lies.
+
+site.toml               what the site grants
+keys/identity.key       the site's private keys (0600); made here, they never leave
+keys/site.secret        32 bytes: splits, pseudonyms (0600)
+keys/coordinator.pub    the coordinator's public keys, pinned
+state/                  ledger, caches, what was acted on (0700)
+"""
+
+from __future__ import annotations
+
+import secrets
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from client.config import (
+    COORDINATOR_FILE,
+    IDENTITY_FILE,
+    KEYS_DIR,
+    SECRET_FILE,
+    SITE_FILE,
+    STATE_DIR,
+    SiteConfig,
+    read_site,
+)
+from client.state import FileLedger, RunState
+from learning.storage import make_private_dir, write_json, write_private
+from privacy.errors import ConfigError
+from privacy.sealing import Identity, PublicIdentity
+
+SECRET_BYTES = 32
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """An opened site. Hold it for one message; nothing in it is shown by its representation."""
+
+    home: Path
+    config: SiteConfig
+    identity: Identity
+    coordinator: PublicIdentity
+    secret: bytes
+
+    def __repr__(self) -> str:
+        return f"Site({self.config.id})"
+
+    @property
+    def state(self) -> Path:
+        return self.home / STATE_DIR
+
+    def ledger(self) -> FileLedger:
+        return FileLedger(self.state)
+
+    def run(self, run: str) -> RunState:
+        return RunState(self.state, run)
+
+    def subkey(self, purpose: str) -> bytes:
+        """32 bytes for one purpose, from the site's secret (HKDF-SHA256, RFC 5869)."""
+        derived: bytes = HKDF(
+            algorithm=SHA256(), length=SECRET_BYTES, salt=None, info=f"cloister/v1/site/{purpose}".encode()
+        ).derive(self.secret)
+        return derived
+
+    def progress(self, round_number: int, stage: str, done: int, total: int) -> None:
+        """Leave a note of how far a round is, for whoever watches this machine. Numbers of the plan, not of records."""
+        note = {"round": round_number, "stage": stage, "done": done, "total": total}
+        write_json(self.state / "progress.json", note)
+
+
+def make_keys(home: Path) -> PublicIdentity:
+    """Make a site's keys and secret in its folder; returns the public part. Raises: ConfigError when there are some."""
+    keys = make_private_dir(home / KEYS_DIR)
+    make_private_dir(home / STATE_DIR)
+    if (keys / IDENTITY_FILE).exists():
+        raise ConfigError(f"{keys}", expected="a folder without keys", found="a site's keys", remedy="they are kept")
+    identity = Identity.generate()
+    write_private(keys / SECRET_FILE, secrets.token_bytes(SECRET_BYTES))
+    write_private(keys / IDENTITY_FILE, identity.to_bytes())
+    return identity.public()
+
+
+def pin_coordinator(home: Path, public: PublicIdentity) -> None:
+    """Remember the coordinator's public keys: only requests that they signed are opened."""
+    write_private(make_private_dir(home / KEYS_DIR) / COORDINATOR_FILE, (public.to_text() + "\n").encode())
+
+
+def open_site(home: Path) -> Site:
+    """Open a site's folder.
+
+    Raises: ConfigError when a file is missing or malformed, or when others may read the keys.
+    """
+    config = read_site(home)
+    return Site(
+        home=home,
+        config=config,
+        identity=Identity.from_bytes(_private(home / KEYS_DIR / IDENTITY_FILE)),
+        coordinator=PublicIdentity.from_text(
+            _read(home / KEYS_DIR / COORDINATOR_FILE).decode("ascii", "replace").strip()
+        ),
+        secret=_private(home / KEYS_DIR / SECRET_FILE),
+    )
+
+
+def _private(path: Path) -> bytes:
+    data = _read(path)
+    if path.stat().st_mode & _OTHERS:
+        raise ConfigError(
+            f"{path}", expected="a file for its owner alone", found="others may read it", remedy="chmod 600"
+        )
+    return data
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"{path}", expected="a key file", found=error.strerror or "none", remedy=f"see the site's {SITE_FILE}"
+        ) from None

@@ -1,0 +1,117 @@
+"""One site's training in one round with differential privacy: Poisson lots, clipped and noised steps.
+
+The mechanism is `privacy.dp`; this is the loop around it. Nothing about the lots that were drawn leaves it: not their
+sizes, not a loss, not a norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from learning.examples import Examples, Indices
+from learning.options import Precision, TrainingPlan
+from learning.training import Proximal, Steps, StepSizes, make_optimiser, pick_device, record_losses
+from privacy.dp.engine import PrivateStep
+from privacy.dp.plan import Plan
+from privacy.dp.sampling import Contributions, PoissonSampler, bound_contributions
+from privacy.dp.stream import SecureStream
+from privacy.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The randomness of one round: who is in a lot, which records a person contributes, and the noise."""
+
+    lots: SecureStream
+    contributions: SecureStream
+    noise: SecureStream
+
+    @classmethod
+    def from_os(cls) -> Streams:
+        """Fresh streams that nobody can replay."""
+        return cls(*(SecureStream.from_os(name) for name in ("lots", "contributions", "noise")))
+
+
+def train_round_privately(
+    model: nn.Module,
+    examples: Examples,
+    training: TrainingPlan,
+    plan: Plan,
+    round_number: int,
+    streams: Streams,
+    on_step: Steps | None = None,
+) -> int:
+    """Train one round by the privacy plan, in place; returns the steps taken, which are the plan's.
+
+    The ledger must have been charged for this round before. Guarantees: each step releases one lot, an empty one too.
+    Raises: ConfigError for fp16, whose per-record gradients underflow without a loss scale; TrainingError and
+    BudgetError from the engine.
+    """
+    if training.precision is Precision.FP16:
+        raise ConfigError("training.precision", expected="float32 or bf16 with privacy", found="fp16")
+    device = pick_device()
+    model.to(device).train()
+    optimiser = make_optimiser(model, training)
+    sizes, proximal = StepSizes(optimiser, training, round_number), Proximal(model, training.proximal_mu)
+    optimiser.register_step_pre_hook(lambda *_: proximal.add())
+    contributions, count = _contributions(examples, plan, streams.contributions)
+    sampler = PoissonSampler(count, plan.sampling_rate, streams.lots)
+    with PrivateStep(model, optimiser, plan, streams.noise) as step:
+        for number in range(plan.steps_per_round):
+            sizes.set_next()
+            for records, units in physical_batches(examples, contributions, sampler.draw(), training.batch):
+
+                def losses(module: nn.Module, records: Indices = records) -> Tensor:
+                    return record_losses(module, examples, records, training, device)
+
+                step.accumulate(losses, torch.from_numpy(units))
+            step.release()
+            if on_step is not None:
+                on_step(number + 1, plan.steps_per_round)
+        taken = step.steps_taken
+    model.eval()
+    return taken
+
+
+def physical_batches(
+    examples: Examples, contributions: Contributions, lot: NDArray[np.int64], batch: int
+) -> Iterator[tuple[Indices, Indices]]:
+    """Cut a lot into batches of about `batch` records and whole units, sorted by length: the clipped sum of a lot does
+    not depend on the order, and nothing is paid for padding. Yields (records int64 (B,), units int64 (B,)).
+    """
+    lot = lot[contributions.offsets[lot + 1] > contributions.offsets[lot]]
+    if not len(lot):
+        return
+    records, units = contributions.of(lot)
+    counts = contributions.offsets[lot + 1] - contributions.offsets[lot]
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
+    longest = np.maximum.reduceat(examples.lengths(records), starts)
+    chosen: list[Indices] = []
+    held = 0
+    for position in np.argsort(longest, kind="stable"):
+        rows = np.arange(starts[position], starts[position] + counts[position])
+        if held and held + len(rows) > batch:
+            kept = np.concatenate(chosen)
+            yield records[kept], units[kept]
+            chosen, held = [], 0
+        chosen.append(rows)
+        held += len(rows)
+    kept = np.concatenate(chosen)
+    yield records[kept], units[kept]
+
+
+def _contributions(examples: Examples, plan: Plan, stream: SecureStream) -> tuple[Contributions, int]:
+    distinct, unit_of_record = np.unique(examples.units, return_inverse=True)
+    bounded = bound_contributions(
+        unit_of_record.astype(np.int64),
+        num_units=len(distinct),
+        max_records_per_unit=plan.max_records_per_unit,
+        stream=stream,
+    )
+    return bounded, len(distinct)

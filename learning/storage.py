@@ -1,0 +1,72 @@
+"""Files that only their owner can read, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+PRIVATE_DIR = 0o700
+PRIVATE_FILE = 0o600
+
+
+def make_private_dir(path: Path) -> Path:
+    """A folder for its owner alone, made with its parents if it is not there."""
+    path.mkdir(parents=True, exist_ok=True, mode=PRIVATE_DIR)
+    path.chmod(PRIVATE_DIR)
+    return path
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file for its owner alone: after a crash it holds the old bytes or the new ones, never a part."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_dir(path.parent)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON as `write_private` does."""
+    write_private(path, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def write_dir(path: Path, fill: Callable[[Path], None]) -> None:
+    """Make a folder for its owner alone by filling a temporary one and renaming it: it is there whole or not at all.
+
+    A folder of that name that is there already (another process was faster) is kept.
+    """
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))  # mkdtemp makes it 0700
+    try:
+        fill(temporary)
+        for entry in sorted(temporary.rglob("*")):
+            if entry.is_dir():
+                entry.chmod(PRIVATE_DIR)
+                continue
+            entry.chmod(PRIVATE_FILE)
+            with entry.open("rb") as stream:
+                os.fsync(stream.fileno())
+        if not path.exists():
+            temporary.rename(path)
+            _sync_dir(path.parent)
+    finally:
+        if temporary.exists():
+            shutil.rmtree(temporary)
+
+
+def _sync_dir(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,129 @@
+"""A message's content as bytes and back: what is sealed. No pickle, no code: safetensors and JSON.
+
+Flower's content is a mapping of records; here its arrays become tensors named `<record>/<key>` and its other records
+one JSON document beside them. Sealed bytes travel as one uint8 array, which every Flower host splits into chunks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from privacy.errors import ProtocolError
+
+Arrays = Mapping[str, NDArray[np.float32]]
+
+SEALED = "sealed"
+SEALED_STYPE = "cloister.sealed.v1"
+_RECORDS = ".records"
+_MAX_RECORDS_BYTES = 1 << 20
+_DTYPES = frozenset({"float32", "float64", "int64", "int32", "uint32", "uint16", "uint8"})
+
+
+def arrays_record(arrays: Arrays) -> ArrayRecord:
+    """Named float32 arrays as Flower's record, in their order."""
+    return ArrayRecord({name: Array(np.ascontiguousarray(value)) for name, value in arrays.items()})
+
+
+def as_float32(record: ArrayRecord) -> dict[str, NDArray[np.float32]]:
+    """The arrays of a strategy in float32: the adaptive ones compute in float64, what is sent is always float32."""
+    return {name: _ndarray(name, array).astype(np.float32) for name, array in record.items()}
+
+
+def record_arrays(record: ArrayRecord) -> dict[str, NDArray[np.float32]]:
+    """Flower's record as named float32 arrays.
+
+    Raises: ProtocolError when an array is malformed, not float32, or holds a number that is not finite.
+    """
+    out: dict[str, NDArray[np.float32]] = {}
+    for name, array in record.items():
+        value = _ndarray(name, array)
+        if value.dtype != np.float32 or tuple(array.shape) != value.shape:
+            raise ProtocolError(f"array {name}", expected="float32", found=f"{value.dtype} {value.shape}")
+        if not np.isfinite(value).all():
+            raise ProtocolError(f"array {name}", expected="finite numbers", found="some that are not")
+        out[name] = value
+    return out
+
+
+def encode_content(content: RecordDict) -> bytes:
+    """The records of a message as bytes.
+
+    Raises: ProtocolError for a dtype or a value that has no place on the wire.
+    """
+    tensors: dict[str, NDArray[Any]] = {}
+    for record, arrays in content.array_records.items():
+        for key, array in arrays.items():
+            tensors[f"{record}/{key}"] = _ndarray(f"{record}/{key}", array)
+    records = {
+        "arrays": {name: list(record) for name, record in content.array_records.items()},
+        "config": {name: dict(record) for name, record in content.config_records.items()},
+        "metrics": {name: dict(record) for name, record in content.metric_records.items()},
+    }
+    try:
+        document = json.dumps(records, separators=(",", ":")).encode()
+    except TypeError:
+        raise ProtocolError("a record", expected="numbers, texts and lists of them", found="another type") from None
+    tensors[_RECORDS] = np.frombuffer(document, dtype=np.uint8)
+    return bytes(save_tensors(tensors))
+
+
+def decode_content(data: bytes) -> RecordDict:
+    """Bytes of `encode_content` as a message's records. Raises: ProtocolError when they are malformed."""
+    try:
+        tensors = load_tensors(data)
+    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError):
+        raise ProtocolError("a message's content", expected="safetensors", found="malformed bytes") from None
+    document = tensors.pop(_RECORDS, None)
+    if document is None or document.dtype != np.uint8 or document.size > _MAX_RECORDS_BYTES:
+        raise ProtocolError("a message's content", expected="its records", found="none, or too many")
+    try:
+        records = json.loads(document.tobytes())
+        content = RecordDict()
+        for name, keys in records["arrays"].items():
+            content[name] = ArrayRecord({key: Array(_known(key, tensors.pop(f"{name}/{key}"))) for key in keys})
+        for name, values in records["config"].items():
+            content[name] = ConfigRecord(values)
+        for name, values in records["metrics"].items():
+            content[name] = MetricRecord(values)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ProtocolError("a message's content", expected="arrays, config and metrics", found="others") from None
+    if tensors:
+        raise ProtocolError("a message's content", expected="the arrays that it names", found="more")
+    return content
+
+
+def wrap_sealed(sealed: bytes) -> RecordDict:
+    """Sealed bytes as the content of a Flower message."""
+    array = Array(dtype="uint8", shape=(len(sealed),), stype=SEALED_STYPE, data=sealed)
+    return RecordDict({SEALED: ArrayRecord({SEALED: array})})
+
+
+def unwrap_sealed(content: RecordDict) -> bytes:
+    """The sealed bytes of a Flower message. Raises: ProtocolError when it holds anything else."""
+    record = content.array_records.get(SEALED)
+    array = record.get(SEALED) if record is not None else None
+    if array is None or len(content) != 1 or array.stype != SEALED_STYPE:
+        raise ProtocolError("a message", expected="one sealed payload", found="something in the clear")
+    return array.data
+
+
+def _ndarray(name: str, array: Array) -> NDArray[Any]:
+    try:
+        return _known(name, array.numpy())
+    except (TypeError, ValueError, OSError, EOFError):
+        raise ProtocolError(f"array {name}", expected="a NumPy array", found="malformed bytes") from None
+
+
+def _known(name: str, value: NDArray[Any]) -> NDArray[Any]:
+    if str(value.dtype) not in _DTYPES:
+        raise ProtocolError(f"array {name}", expected=f"one of {sorted(_DTYPES)}", found=str(value.dtype))
+    return value

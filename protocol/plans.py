@@ -1,0 +1,67 @@
+"""From a job to the plans that the floors below work by. Both ends compute the same plans from the same job."""
+
+from __future__ import annotations
+
+from learning.base import Base, find_base
+from learning.options import ModelPlan, TrainingPlan
+from privacy.dp import Plan, calibrate
+from protocol.job import Embeddings, Job, StrategyName
+
+
+def base_of(job: Job) -> Base:
+    """The job's base model on this machine. Raises: ConfigError when it is not there or is another one."""
+    return find_base(job.model.base, job.model.sha256)
+
+
+def model_plan(job: Job, base: Base) -> ModelPlan:
+    """What is built and which part of it is tuned."""
+    return ModelPlan(
+        base=base,
+        labels=len(job.task.labels),
+        tune=job.model.tune,
+        train_embeddings=job.model.embeddings is Embeddings.TRAINED,
+        lora_rank=job.model.lora_rank,
+        lora_alpha=job.model.lora_alpha,
+        dropout=job.model.dropout,
+        seed=job.training.seed,
+    )
+
+
+def training_plan(job: Job, published_size: int) -> TrainingPlan:
+    """How a site of a published size trains one round."""
+    settings, federation = job.training, job.federation
+    return TrainingPlan(
+        steps_per_round=job.steps_per_round(published_size),
+        rounds=federation.rounds,
+        lot=settings.lot,
+        batch=settings.batch,
+        optimiser=settings.optimiser,
+        learning_rate=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        schedule=settings.schedule,
+        warmup=settings.warmup,
+        precision=settings.precision,
+        proximal_mu=federation.proximal_mu if federation.strategy is StrategyName.FEDPROX else 0.0,
+        class_weights=job.task.class_weights,
+        seed=settings.seed,
+    )
+
+
+def privacy_plan(job: Job, published_size: int) -> Plan:
+    """The frozen privacy plan of a site of a published size, with the noise that keeps the job's target.
+
+    Raises: BudgetError when no noise does.
+    """
+    return calibrate(
+        target_epsilon=job.privacy.epsilon,
+        delta=job.privacy.delta,
+        clip_norm=job.privacy.clip,
+        sampling_rate=job.sampling_rate(published_size),
+        divisor=job.divisor(published_size),
+        steps_per_round=job.steps_per_round(published_size),
+        rounds=job.federation.rounds,
+        spare_rounds=job.privacy.spare_rounds,
+        unit=job.privacy.unit,
+        max_records_per_unit=job.privacy.max_records_per_unit,
+    )

@@ -1,0 +1,200 @@
+"""The coordinator's Flower ServerApp: greet, sum, repeat, measure, and leave a result that says all that happened."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, MetricRecord
+from flwr.serverapp import Grid, ServerApp
+
+from privacy.errors import CloisterError, TrainingError
+from privacy.sealing import Identity, PublicIdentity
+from protocol.heldout import HeldOut, HeldOutData
+from protocol.job import Job
+from protocol.messages import Order
+from protocol.payload import arrays_record, as_float32
+from server.greeting import greet
+from server.record import Event, RunRecord
+from server.sealing import SealingGrid
+from server.stopping import EarlyStopping
+from server.strategies import make_strategy
+from server.summing import SummingGrid
+from server.window import WindowGrid
+from server.worker import Worker
+
+DEFAULT_WINDOW = 4
+DEFAULT_TIMEOUT_S = 24 * 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What a run needs beside the hosts of its sites.
+
+    `nodes`: how many nodes to wait for before the greeting. `window`: messages under way at once. `timeout_s`: seconds
+    after which a site that was asked counts as absent. `work`: a private folder for checkpoints.
+    """
+
+    run: str
+    job: Job
+    identity: Identity = field(repr=False)
+    roster: dict[str, PublicIdentity] = field(repr=False)
+    data: HeldOutData
+    work: Path
+    model_folder: Path
+    nodes: int
+    window: int = DEFAULT_WINDOW
+    timeout_s: float = DEFAULT_TIMEOUT_S
+
+
+@dataclass(kw_only=True)
+class RunOutcome:
+    """All that came of a run. `error` is set when it stopped early; what was reached until then is kept."""
+
+    record: RunRecord
+    metrics: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, str] = field(default_factory=dict)
+    hidden: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    best_round: int = 0
+    error: CloisterError | None = None
+
+
+class _StopTrainingError(Exception):
+    """Early stopping: the held-out loss has not fallen for as many rounds as the job says."""
+
+
+def make_server_app(setup: Setup, deliver: Callable[[RunOutcome], None], watch: Callable[[Event], None]) -> ServerApp:
+    """A ServerApp for one run; `deliver` gets the outcome whether the run was whole or not."""
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, _context: Context) -> None:
+        deliver(run_job(grid, setup, watch))
+
+    return app
+
+
+def run_job(grid: Grid, setup: Setup, watch: Callable[[Event], None]) -> RunOutcome:
+    """Run a job over a host's Grid. An error of ours ends the run early and stands in the outcome."""
+    logging.getLogger("flwr").setLevel(logging.ERROR)  # its strategies narrate; the record is ours
+    record = RunRecord(watch)
+    outcome = RunOutcome(record=record)
+    try:
+        with Worker(setup.work, setup.job, setup.data) as worker:
+            _Run(grid, setup, worker, outcome).go()
+    except CloisterError as error:
+        outcome.error = error
+    return outcome
+
+
+class _Run:
+    """The stages of one run, in their order."""
+
+    def __init__(self, grid: Grid, setup: Setup, worker: Worker, outcome: RunOutcome) -> None:
+        self._host, self._setup, self._worker, self._outcome = grid, setup, worker, outcome
+        self._record = outcome.record
+        self._stopping = EarlyStopping(patience=setup.job.training.early_stopping_rounds)
+        self._kept: Path | None = None
+
+    def go(self) -> None:
+        setup, job = self._setup, self._setup.job
+        self._timed("prepare", self._prepare)
+        window = WindowGrid(self._host, setup.window)
+        sealed = SealingGrid(window, run=setup.run, identity=setup.identity, roster=setup.roster)
+        nodes = self._wait_for_nodes(window)
+        self._record.stage("greeting the sites")
+        cohort = self._timed(
+            "greet",
+            lambda: greet(sealed, nodes, run=setup.run, job=job, record=self._record, timeout_s=setup.timeout_s),
+        )
+        summed = SummingGrid(sealed, shares=cohort.shares, min_sites=job.federation.min_sites, record=self._record)
+        self._record.stage("training")
+        self._timed("train", lambda: self._train(summed, len(cohort.shares)))
+        self._record.stage("measuring and writing the model")
+        self._timed("export", self._finish)
+
+    def _prepare(self) -> None:
+        self._record.stage("preparing held-out data")
+        for part in HeldOut:
+            if part.value in self._setup.data.rows:
+                self._outcome.hidden[part.value] = self._worker.prepare(part)
+
+    def _wait_for_nodes(self, grid: Grid) -> list[int]:
+        self._record.stage(f"waiting for {self._setup.nodes} sites")
+        end = time.monotonic() + self._setup.timeout_s
+        while len(nodes := list(grid.get_node_ids())) < self._setup.nodes and time.monotonic() < end:
+            time.sleep(0.2)
+        return nodes
+
+    def _train(self, grid: SummingGrid, sites: int) -> None:
+        job = self._setup.job
+        order = Order(run=self._setup.run, job=job.canonical(), round=0)
+        config: ConfigRecord = order.record()
+        strategy = make_strategy(job.federation, sites)
+        try:
+            strategy.start(
+                grid=grid,
+                initial_arrays=arrays_record(self._worker.initial()),
+                num_rounds=job.federation.rounds,
+                timeout=self._setup.timeout_s,
+                train_config=config,
+                evaluate_fn=self._measure,
+            )
+        except _StopTrainingError:
+            self._record.stage("stopped early: the held-out loss no longer falls")
+
+    def _measure(self, number: int, arrays: ArrayRecord) -> MetricRecord | None:
+        """Called by the strategy before the first and after each round: checkpoint, then measure."""
+        path = self._worker.checkpoint("latest", as_float32(arrays))
+        if number == 0:
+            return None
+        metrics = self._worker.evaluate(path, HeldOut.TEST)
+        self._record.measured(
+            number, metrics, f"accuracy {metrics['accuracy']:.3f}, macro-F1 {metrics['macro_f1']:.3f}"
+        )
+        self._keep(number, path, arrays)
+        return MetricRecord({"accuracy": float(metrics["accuracy"]), "macro_f1": float(metrics["macro_f1"])})
+
+    def _keep(self, number: int, path: Path, arrays: ArrayRecord) -> None:
+        """The last model is kept, or with early stopping the one with the lowest loss on the validation part."""
+        if not self._stopping.patience:
+            self._kept, self._outcome.best_round = path, number
+            return
+        loss = float(self._worker.evaluate(path, HeldOut.VALIDATION)["loss"])
+        if self._stopping.better(number, loss):
+            self._kept, self._outcome.best_round = self._worker.checkpoint("best", as_float32(arrays)), number
+        if self._stopping.over:
+            raise _StopTrainingError
+
+    def _finish(self) -> None:
+        outcome, path = self._outcome, self._kept
+        if path is None:
+            raise TrainingError("the run", expected="a model of at least one round", found="none")
+        outcome.metrics = self._worker.evaluate(path, HeldOut.TEST)
+        protections = protections_of(self._record, self._setup.job)
+        sha256 = self._worker.export(path, self._setup.model_folder, protections)
+        outcome.model = {"sha256": sha256, "path": str(self._setup.model_folder.name)}
+
+    def _timed(self, name: str, work: Callable[[], Any]) -> Any:
+        start = time.monotonic()
+        try:
+            return work()
+        finally:
+            self._outcome.seconds[name] = round(time.monotonic() - start, 3)
+
+
+def protections_of(record: RunRecord, job: Job) -> dict[str, bool]:
+    """What was on, as the sites' terms show it: a protection counts as on only when it was on at every site."""
+    terms: Iterable[Any] = record.terms.values()
+    some = bool(record.terms)
+    return {
+        "anonymised": some and all(each.anonymised for each in terms),
+        "dp": some and job.privacy.enabled and all(each.plan for each in record.terms.values()),
+        "sealed": some,
+        "secure_aggregation": False,
+    }

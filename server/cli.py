@@ -1,0 +1,147 @@
+"""`cloister`: the command line of the operator and the researcher.
+
+Results go to standard output, everything else to standard error. Exit codes are those of `privacy.errors`, 0 for
+success, 1 for what nobody foresaw, 130 when it is interrupted. Commands of other floors join by the entry point group
+`cloister.commands`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import Any
+
+from privacy.errors import CloisterError, ConfigError, DataError
+from protocol.job import read_job
+from protocol.template import job_template
+
+GROUP = "cloister.commands"
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; print one line and leave with a documented code when it fails."""
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+    except CloisterError as error:
+        sys.stderr.write(f"cloister: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("cloister: interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 0
+    return code
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser with all commands, those of other floors included."""
+    parser = argparse.ArgumentParser(
+        prog="cloister", description="Train BERT across sites that may not share their text."
+    )
+    parser.add_argument("--version", action="version", version=f"cloister {version('cloister')}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_job(commands)
+    _add_predict(commands)
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        entry.load()(commands)
+    return parser
+
+
+def _add_job(commands: Any) -> None:
+    job = commands.add_parser("job", help="write and check job files").add_subparsers(required=True, metavar="COMMAND")
+    new = job.add_parser("new", help="write a commented job file")
+    new.add_argument("file", type=Path, nargs="?", help="where to write it; not there yet (default: standard output)")
+    new.set_defaults(run=job_new)
+    check = job.add_parser("check", help="read a job file and say what it asks for")
+    check.add_argument("file", type=Path)
+    check.add_argument("--json", action="store_true", help="print the whole job as JSON")
+    check.set_defaults(run=job_check)
+
+
+def _add_predict(commands: Any) -> None:
+    predict = commands.add_parser("predict", help="answer on new text with a trained model")
+    predict.add_argument("model", type=Path, help="a model folder, as a run leaves it")
+    predict.add_argument("file", type=Path, nargs="?", help="one text a line, UTF-8 (default: standard input)")
+    predict.add_argument("--json", action="store_true", help="one JSON object a line, with probabilities and logits")
+    predict.set_defaults(run=run_predict)
+
+
+def job_new(arguments: argparse.Namespace) -> int:
+    """Write the template."""
+    if arguments.file is None:
+        sys.stdout.write(job_template())
+        return 0
+    try:
+        with arguments.file.open("x", encoding="utf-8") as stream:
+            stream.write(job_template())
+    except OSError as error:
+        raise ConfigError(f"{arguments.file}", expected="a new file", found=error.strerror or "none") from None
+    sys.stdout.write(f"{arguments.file}\n")
+    return 0
+
+
+def job_check(arguments: argparse.Namespace) -> int:
+    """Read a job and show what it asks for."""
+    job = read_job(arguments.file)
+    if arguments.json:
+        sys.stdout.write(json.dumps(job.model_dump(mode="json") | {"digest": job.digest()}, indent=1) + "\n")
+        return 0
+    privacy = f"epsilon {job.privacy.epsilon:g}, delta {job.privacy.delta:g}, unit {job.privacy.unit}"
+    lines = [
+        f"{job.name}: {job.task.kind.value} into {len(job.task.labels)} labels",
+        f"model: {job.model.base}, tuned: {job.model.tune.value}",
+        f"federation: {job.federation.strategy.value}, {job.federation.rounds} rounds, "
+        f"at least {job.federation.min_sites} sites",
+        f"privacy: {privacy if job.privacy.enabled else 'OFF'}",
+        f"anonymisation: {job.anonymisation.profile}",
+        f"digest: {job.digest()}",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+def run_predict(arguments: argparse.Namespace) -> int:
+    """Predict a label for each line."""
+    texts = _lines(arguments.file)
+    from learning.artefact import Predictor
+
+    predictor = Predictor(arguments.model)
+    logits, labels = predictor.logits(texts), predictor.about.labels
+    probabilities = predictor.probabilities_of(logits)
+    for row, chances in zip(logits, probabilities, strict=True):
+        best = int(chances.argmax())
+        if arguments.json:
+            answer = {
+                "label": labels[best],
+                "probabilities": dict(zip(labels, map(float, chances), strict=True)),
+                "logits": [float(value) for value in row],
+            }
+            sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        else:
+            sys.stdout.write(f"{labels[best]}\t{chances[best]:.3f}\n")
+    return 0
+
+
+def _lines(path: Path | None) -> list[str]:
+    name = "standard input" if path is None else str(path)
+    try:
+        data = sys.stdin.buffer.read() if path is None else path.read_bytes()
+        texts = data.decode("utf-8").splitlines()
+    except OSError as error:
+        raise DataError(name, expected="a text file", found=error.strerror or "none") from None
+    except UnicodeDecodeError as error:
+        raise DataError(name, expected="UTF-8", found=f"byte {error.start} that is not") from None
+    if not texts:
+        raise DataError(name, expected="at least one line", found="none")
+    return texts
+
+
+if __name__ == "__main__":
+    sys.exit(main())

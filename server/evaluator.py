@@ -1,0 +1,179 @@
+"""The coordinator's worker process: everything that needs torch, behind lines of JSON.
+
+Started by `server.worker` as `python -m server.evaluator SPEC`. It makes the first model, measures a model on held-out
+data, and writes the result folder. Requests come on standard input, answers go to standard output, one line each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from torch import nn
+
+from learning.artefact import About, export_model
+from learning.examples import Examples
+from learning.metrics import measure
+from learning.model import build_classifier, build_head, get_state, set_state
+from learning.options import Tune
+from learning.prepare import Prepared, Recipe, Rows, prepare, profile_digest
+from learning.records import Columns, open_table
+from learning.training import predict_logits
+from privacy.anonymise import Anonymiser, Profile, load_profile
+from privacy.errors import CloisterError, ConfigError
+from protocol.heldout import HeldOut
+from protocol.job import NO_PROFILE, RECORD_UNIT, Job, job_from_canonical
+from protocol.plans import base_of, model_plan
+
+
+class Evaluator:
+    """Holds the job, its base and the prepared held-out data of one run."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.job: Job = job_from_canonical(spec["job"], "the job")
+        self.base = base_of(self.job)
+        self.plan = model_plan(self.job, self.base)
+        self._data, self._cache = spec["data"], Path(spec["cache"])
+        self._key = secrets.token_bytes(32)
+        self._model: nn.Module | None = None
+        self._parts: dict[str, Prepared] = {}
+
+    def prepare(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Read, anonymise and tokenise one held-out part; says how many records it has and what was hidden."""
+        part = str(request["part"])
+        prepared = prepare(lambda: self._load(part), self._recipe(part), anonymiser=self._hide(), cache=self._cache)
+        self._parts[part] = prepared
+        return {"records": len(prepared.examples), "hidden": prepared.hidden.to_dict()}
+
+    def part(self, part: HeldOut) -> Examples:
+        """The examples of a prepared part."""
+        return self._parts[part.value].examples
+
+    def initial(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Write the tuned part of the untrained model."""
+        save_file(get_state(self._model_now()), str(request["path"]))
+        return {"base": asdict(self.base) | {"folder": str(self.base.folder)}}
+
+    def evaluate(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Measure a model on a held-out part."""
+        model = self._model_now()
+        set_state(model, load_file(str(request["path"])))
+        prepared = self._parts[str(request["part"])]
+        logits = predict_logits(model, prepared.examples)
+        return measure(logits, prepared.examples.labels).to_dict()
+
+    def export(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Write the model folder."""
+        about = About(
+            labels=self.job.task.labels,
+            max_tokens=self.job.model.max_tokens,
+            base=self.base.name if "/" not in self.base.name else Path(self.base.name).name,
+            base_sha256=self.base.sha256,
+            tune=self.job.model.tune,
+            job_name=self.job.name,
+            job_digest=self.job.digest(),
+            protections=dict(request["protections"]),
+        )
+        state: dict[str, NDArray[np.float32]] = load_file(str(request["path"]))
+        return {"sha256": export_model(Path(str(request["folder"])), self.plan, state, about)}
+
+    def _model_now(self) -> nn.Module:
+        if self._model is None:
+            self._model = build_head(self.plan) if self.plan.tune is Tune.HEAD else build_classifier(self.plan)
+        return self._model
+
+    def _profile(self) -> Profile | None:
+        name = self.job.anonymisation.profile
+        return None if name == NO_PROFILE else load_profile(name)
+
+    def _hide(self) -> Callable[[], Anonymiser] | None:
+        profile = self._profile()
+        return None if profile is None else partial(Anonymiser, profile, self._key)
+
+    def _load(self, part: str) -> Rows:
+        columns = Columns(
+            text=self.job.columns.text,
+            label=self.job.columns.label,
+            unit=None if self.job.privacy.unit == RECORD_UNIT else self.job.privacy.unit,
+            linked=self.job.columns.linked,
+        )
+        table = open_table(
+            Path(self._data["path"]), columns, cache_dir=self._cache.parent / "tables", labels=self.job.task.labels
+        )
+        return table, np.load(self._data["rows"][part], allow_pickle=False)
+
+    def _recipe(self, part: str) -> Recipe:
+        profile = self._profile()
+        rows = Path(self._data["rows"][part]).read_bytes()
+        with Path(self._data["path"]).open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").digest()
+        return Recipe(
+            source=hashlib.sha256(content + hashlib.sha256(rows).digest()).hexdigest(),
+            profile=NO_PROFILE if profile is None else profile_digest(profile, self._key),
+            base=self.base,
+            max_tokens=self.job.model.max_tokens,
+            vectors=self.job.model.tune is Tune.HEAD,
+        )
+
+
+def serve(evaluator: Evaluator, requests: IO[str], answers: IO[str]) -> None:
+    """Answer requests until standard input ends. An error is an answer with its type, so that the caller raises it."""
+    operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+        "prepare": evaluator.prepare,
+        "initial": evaluator.initial,
+        "evaluate": evaluator.evaluate,
+        "export": evaluator.export,
+    }
+    for line in requests:
+        request = json.loads(line)
+        try:
+            answer = {"ok": operations[request.pop("op")](request)}
+        except CloisterError as error:
+            answer = {"error": _fields(error)}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def _fields(error: CloisterError) -> dict[str, str | None]:
+    return {
+        "type": type(error).__name__,
+        "problem": error.problem,
+        "expected": error.expected,
+        "found": error.found,
+        "remedy": error.remedy,
+    }
+
+
+def main() -> int:
+    """Read the spec file named on the command line and serve. Whatever libraries print goes to standard error."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    try:
+        spec = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+        evaluator = Evaluator(spec)
+    except CloisterError as error:
+        answers.write(json.dumps({"error": _fields(error)}) + "\n")
+        answers.flush()
+        return error.exit_code
+    except (OSError, ValueError, KeyError, IndexError):
+        answers.write(json.dumps({"error": _fields(ConfigError("the worker's spec", expected="a JSON file"))}) + "\n")
+        return ConfigError.exit_code
+    answers.write(json.dumps({"ok": {}}) + "\n")
+    answers.flush()
+    serve(evaluator, sys.stdin, answers)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""The greeting: every node is asked whether it takes the job; who does, and under which constants, is fixed here.
+
+Weights, sampling rates, divisors and noise are public constants of the run from now on: nothing that a site reports
+later changes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from privacy.errors import CloisterError, ProtocolError, QuorumError
+from protocol.job import Job, Weights
+from protocol.messages import CONFIG, HELLO, PROTOCOL_VERSION, Order, Outcome, Refusal, Status, Terms
+from server.record import Drop, RunRecord
+from server.summing import Share
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort:
+    """The sites of a run: a share in the mean for each node whose site took the job."""
+
+    shares: dict[int, Share]
+
+
+def greet(
+    grid: Grid, nodes: Iterable[int], *, run: str, job: Job, record: RunRecord, timeout_s: float | None = None
+) -> Cohort:
+    """Ask every node; return the cohort.
+
+    Raises: QuorumError when fewer sites take the job than it needs; the record then holds every site's reasons.
+    """
+    order = Order(run=run, job=job.canonical(), round=0)
+    content = RecordDict({CONFIG: order.record()})
+    waiting = set(nodes)
+    requests = [Message(content, dst_node_id=node, message_type=HELLO) for node in sorted(waiting)]
+    terms: dict[int, Terms] = {}
+    for reply in grid.send_and_receive(requests, timeout=timeout_s):
+        node = reply.metadata.src_node_id
+        if node not in waiting:
+            continue
+        waiting.discard(node)
+        answer = _answer(reply, job, node)
+        if isinstance(answer, Drop):
+            record.decline(answer)
+        else:
+            terms[node] = answer
+            record.greeted(answer)
+    for node in sorted(waiting):
+        record.decline(Drop(site=f"node {node}", code=Refusal.ABSENT, reason="no reply in time"))
+    if len(terms) < job.federation.min_sites:
+        reasons = "; ".join(f"{drop.site}: {drop.code}: {drop.reason}" for drop in record.declined)
+        raise QuorumError(
+            "the greeting",
+            expected=f"at least {job.federation.min_sites} sites that take the job",
+            found=f"{len(terms)}" + (f" ({reasons[:1500]})" if reasons else ""),
+        )
+    return Cohort(shares=_shares(terms, job.federation.weights))
+
+
+def _answer(reply: Message, job: Job, node: int) -> Terms | Drop:
+    if reply.has_error():
+        return Drop(site=f"node {node}", code=Refusal.FAILED, reason=f"its host reported error {reply.error.code}")
+    try:
+        outcome = Outcome.of(reply.content)
+        if outcome.status is Status.REFUSED:
+            return Drop(site=outcome.site or f"node {node}", code=outcome.code, reason=outcome.reason)
+        terms = Terms.of(reply.content)
+        if terms.site != outcome.site:
+            raise ProtocolError("a greeting", expected="one site", found="two names")
+        _check_terms(terms, job)
+    except CloisterError as error:
+        return Drop(site=f"node {node}", code=Refusal.PROTOCOL, reason=str(error))
+    return terms
+
+
+def _check_terms(terms: Terms, job: Job) -> None:
+    """A site may be stricter than the job, never laxer: what it promises must be what the job asks for."""
+    if terms.protocol != PROTOCOL_VERSION:
+        raise ProtocolError("a site's protocol", expected=str(PROTOCOL_VERSION), found=str(terms.protocol))
+    if job.privacy.enabled and not terms.plan:
+        raise ProtocolError(f"site {terms.site}", expected="a privacy plan, as the job asks", found="none")
+    if terms.steps_per_round != job.steps_per_round(terms.published_size):
+        raise ProtocolError(
+            f"site {terms.site}",
+            expected=f"{job.steps_per_round(terms.published_size)} steps a round",
+            found=str(terms.steps_per_round),
+        )
+
+
+def _shares(terms: dict[int, Terms], weights: Weights) -> dict[int, Share]:
+    largest = max(each.published_size for each in terms.values())
+    return {
+        node: Share(site=each.site, weight=1.0 if weights is Weights.EQUAL else each.published_size / largest)
+        for node, each in terms.items()
+    }

@@ -1,0 +1,107 @@
+"""Who took part in what: the run's own account, from which the result and the progress display are made.
+
+A partial result never reads as a full one: every round lists who took part and who did not, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from protocol.messages import Terms
+
+
+class EventKind(StrEnum):
+    STAGE = "stage"
+    GREETED = "greeted"
+    DECLINED = "declined"
+    ROUND = "round"
+    ASKED = "asked"
+    REPLIED = "replied"
+    DROPPED = "dropped"
+    MEASURED = "measured"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that a watcher of the run may want to show. `text` is safe to show."""
+
+    kind: EventKind
+    round: int = 0
+    site: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drop:
+    """A site that is not in a round, with the code and the reason that a report shows."""
+
+    site: str
+    code: str
+    reason: str
+
+
+@dataclass(kw_only=True)
+class RoundRecord:
+    """One round: participants by site id, those dropped, and the metrics of the model after it."""
+
+    number: int
+    participants: list[str] = field(default_factory=list)
+    dropped: list[Drop] = field(default_factory=list)
+    metrics: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What a site said it has spent: rounds taken, epsilon and delta of them together."""
+
+    rounds_taken: int
+    epsilon: float
+    delta: float
+
+
+class RunRecord:
+    """Collects what happens in a run and passes it on to a watcher."""
+
+    def __init__(self, watch: Callable[[Event], None] | None = None) -> None:
+        self._watch = watch or (lambda _event: None)
+        self.terms: dict[str, Terms] = {}
+        self.declined: list[Drop] = []
+        self.rounds: list[RoundRecord] = []
+        self.spent: dict[str, Spent] = {}
+
+    def stage(self, text: str) -> None:
+        self._watch(Event(kind=EventKind.STAGE, text=text))
+
+    def greeted(self, terms: Terms) -> None:
+        self.terms[terms.site] = terms
+        self._watch(Event(kind=EventKind.GREETED, site=terms.site))
+
+    def decline(self, drop: Drop) -> None:
+        self.declined.append(drop)
+        self._watch(Event(kind=EventKind.DECLINED, site=drop.site, text=f"{drop.code}: {drop.reason}"))
+
+    def open_round(self, number: int) -> RoundRecord:
+        self.rounds.append(RoundRecord(number=number))
+        self._watch(Event(kind=EventKind.ROUND, round=number))
+        return self.rounds[-1]
+
+    def asked(self, site: str) -> None:
+        self._watch(Event(kind=EventKind.ASKED, round=self.rounds[-1].number, site=site))
+
+    def replied(self, site: str, spent: Spent) -> None:
+        self.rounds[-1].participants.append(site)
+        self.spent[site] = spent
+        self._watch(Event(kind=EventKind.REPLIED, round=self.rounds[-1].number, site=site))
+
+    def dropped(self, drop: Drop) -> None:
+        self.rounds[-1].dropped.append(drop)
+        number = self.rounds[-1].number
+        self._watch(Event(kind=EventKind.DROPPED, round=number, site=drop.site, text=f"{drop.code}: {drop.reason}"))
+
+    def measured(self, number: int, metrics: Mapping[str, object], text: str) -> None:
+        for entry in self.rounds:
+            if entry.number == number:
+                entry.metrics = metrics
+        self._watch(Event(kind=EventKind.MEASURED, round=number, text=text))

@@ -1,0 +1,63 @@
+"""The innermost layer: messages go out in a window and replies come in one by one.
+
+A stock Flower Grid takes all messages of a round at once and returns all replies at once, so that its store holds every
+one of them. With this layer a coordinator holds `width` messages, however many sites there are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from privacy.errors import ConfigError
+from server.layer import GridLayer
+
+SHORTEST_WAIT_S = 0.02
+LONGEST_WAIT_S = 1.0
+
+
+class WindowGrid(GridLayer):
+    """Yields replies as they arrive, with at most `width` messages under way.
+
+    A message that gets no reply within `timeout` seconds of its own sending is given up: no reply is yielded for it.
+    """
+
+    def __init__(
+        self,
+        inner: Grid,
+        width: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        if width < 1:
+            raise ConfigError("the window of messages", expected="at least 1", found=str(width))
+        super().__init__(inner)
+        self._width, self._clock, self._sleep = width, clock, sleep
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
+        waiting = iter(messages)
+        sent_at: dict[str, float] = {}
+        wait, more = SHORTEST_WAIT_S, True
+        while more or sent_at:
+            while more and len(sent_at) < self._width:
+                message = next(waiting, None)
+                if message is None:
+                    more = False
+                    break
+                sent_at.update({key: self._clock() for key in self.inner.push_messages([message]) if key})
+                del message
+            arrived = 0
+            for reply in self.inner.pull_messages(list(sent_at)) if sent_at else ():
+                if sent_at.pop(reply.metadata.reply_to_message_id, None) is not None:
+                    arrived += 1
+                    yield reply
+            if timeout is not None:
+                now = self._clock()
+                sent_at = {key: at for key, at in sent_at.items() if now - at < timeout}
+            wait = SHORTEST_WAIT_S if arrived else min(LONGEST_WAIT_S, wait * 1.5)
+            if sent_at and not arrived:
+                self._sleep(wait)

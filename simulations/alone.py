@@ -1,0 +1,89 @@
+"""What federation is compared with: training on pooled records, and each site training alone. Both without privacy.
+
+Runs in a process of its own (`python -m simulations.alone SPEC`), with the same model, recipe, caches and held-out data
+as the federated runs. The pooled training has as many epochs and the same step sizes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from client.data import training_examples
+from client.site import open_site
+from learning.examples import Examples, TokenExamples, VectorExamples
+from learning.metrics import measure
+from learning.model import build_classifier, build_head
+from learning.options import Tune
+from learning.training import predict_logits, train_round
+from privacy.errors import CloisterError, DataError
+from protocol.heldout import HeldOut
+from protocol.job import Job, job_from_canonical
+from protocol.plans import base_of, model_plan, training_plan
+from server.evaluator import Evaluator
+
+
+def compare_alone(spec: dict[str, Any]) -> dict[str, Any]:
+    """Metrics of pooled training (`central`) and of each site alone (`local`) on the held-out test."""
+    job = job_from_canonical(spec["job"], "the job")
+    base = base_of(job)
+    evaluator = Evaluator({"job": spec["job"], "data": spec["data"], "cache": spec["cache"]})
+    evaluator.prepare({"part": HeldOut.TEST.value})
+    test = evaluator.part(HeldOut.TEST)
+    sites = {Path(home).name: training_examples(open_site(Path(home)), job, base).examples for home in spec["sites"]}
+    local = {site: _trained(job, examples, test) for site, examples in sites.items()}
+    central = _trained(job, pooled(list(sites.values())), test)
+    return {"central": central, "local": {"sites": local, "mean": _mean(list(local.values()))}}
+
+
+def pooled(parts: Sequence[Examples]) -> Examples:
+    """The examples of all sites as one set; privacy units stay apart by site."""
+    labels = np.concatenate([part.labels for part in parts])
+    units = np.arange(len(labels), dtype=np.int64)
+    if all(isinstance(part, VectorExamples) for part in parts):
+        vectors = np.concatenate([part.vectors for part in parts if isinstance(part, VectorExamples)])
+        return VectorExamples(vectors, labels, units)
+    tokens = [part for part in parts if isinstance(part, TokenExamples)]
+    if len(tokens) != len(parts):
+        raise DataError("pooled examples", expected="one kind", found="two")
+    lengths = np.concatenate([np.diff(part.offsets) for part in tokens])
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return TokenExamples(np.concatenate([part.ids for part in tokens]), offsets, labels, units, tokens[0].pad_id)
+
+
+def _trained(job: Job, examples: Examples, test: Examples) -> dict[str, Any]:
+    plan = model_plan(job, base_of(job))
+    model = build_head(plan) if plan.tune is Tune.HEAD else build_classifier(plan)
+    training = replace(training_plan(job, len(examples)), proximal_mu=0.0)
+    for number in range(1, job.federation.rounds + 1):
+        train_round(model, examples, training, number)
+    metrics = measure(predict_logits(model, test), test.labels)
+    return {"accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1, "loss": metrics.loss}
+
+
+def _mean(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    return {name: float(np.mean([row[name] for row in rows])) for name in ("accuracy", "macro_f1", "loss")}
+
+
+def main() -> int:
+    """Read the spec named on the command line; write the metrics as JSON to standard output."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    try:
+        answer: dict[str, Any] = {"ok": compare_alone(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))}
+    except CloisterError as error:
+        answer = {"error": str(error)}
+    answers.write(json.dumps(answer) + "\n")
+    answers.close()
+    return 0 if "ok" in answer else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,225 @@
+"""A simulated federation on disk: one private folder with a coordinator and N sites, each as a real one would be.
+
+The folder is temporary, for its owner alone, and holds raw data of the sites while the simulation runs; it is removed
+when it ends. What is to be kept is copied out of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Context
+from numpy.typing import NDArray
+
+from client.config import SITE_FILE
+from client.site import Site, make_keys, open_site, pin_coordinator
+from learning.base import MINILM
+from learning.records import Columns, Table, open_table
+from learning.split import Part, rows_of, split_units
+from learning.storage import make_private_dir, write_private
+from privacy.errors import ConfigError, DataError
+from privacy.sealing import Identity, PublicIdentity
+from protocol.heldout import HeldOut, HeldOutData
+from protocol.job import RECORD_UNIT, Job
+from protocol.plans import base_of
+from simulations.partition import ByColumn, parse_partition, partition_units
+from simulations.partition import Rows as PartitionRows
+
+Rows = NDArray[np.int64]
+LARGEST_COHORT = 256
+"""Sites that one greeting can be sealed to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What a researcher asks to be simulated. `test`: a file of its own for the test, or a part of `data`."""
+
+    job: Job
+    data: Path
+    test: Path | None
+    sites: int
+    partition: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """A federation made ready: who is in it and which rows each site has."""
+
+    root: Path
+    question: Question
+    identity: Identity = field(repr=False)
+    roster: dict[str, PublicIdentity] = field(repr=False)
+    data: HeldOutData
+    records: dict[str, int]
+    published: dict[str, int]
+
+    def site_home(self, site: str) -> Path:
+        return self.root / "sites" / site
+
+
+def build(root: Path, question: Question) -> Workspace:
+    """Split the table, deal its training rows to the sites, and make every site's folder, keys and grants.
+
+    Raises: DataError, ConfigError before anything is trained.
+    """
+    job = question.job
+    if not 1 <= question.sites <= LARGEST_COHORT:
+        raise ConfigError("--sites", expected=f"1 to {LARGEST_COHORT}", found=str(question.sites))
+    if question.sites < job.federation.min_sites:
+        raise ConfigError(
+            "--sites",
+            expected=f"at least the job's min_sites, {job.federation.min_sites}",
+            found=str(question.sites),
+        )
+    table_dir = make_private_dir(root / "tables")
+    plan = parse_partition(question.partition)
+    table = open_table(question.data, _columns(job), cache_dir=table_dir, labels=job.task.labels)
+    train, held_out = _held_out(root, question, table)
+    column = _column(question, plan.name, table_dir) if isinstance(plan, ByColumn) else None
+    keys = _keys(job, table)
+    parts = partition_units(
+        plan,
+        PartitionRows(
+            units=[keys[row] for row in train],
+            labels=table.label_ids(train),
+            column=[column[row] for row in train] if column is not None else None,
+        ),
+        sites=question.sites,
+        seed=job.training.seed,
+        min_rows=2,
+    )
+    identity = Identity.generate()
+    roster: dict[str, PublicIdentity] = {}
+    records: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+    for number, part in enumerate(parts, start=1):
+        site = f"site-{number:02d}"
+        rows = train[part]
+        records[site] = len(rows)
+        units = len({keys[row] for row in rows}) if job.privacy.unit != RECORD_UNIT else len(rows)
+        sizes[site] = published_size(units)
+        roster[site] = _make_site(root / "sites" / site, question, rows, sizes[site], identity.public())
+    return Workspace(
+        root=root,
+        question=question,
+        identity=identity,
+        roster=roster,
+        data=held_out,
+        records=records,
+        published=sizes,
+    )
+
+
+def published_size(units: int) -> int:
+    """A size as an administrator would publish it: two significant digits, rounded down."""
+    magnitude: int = 10 ** max(0, len(str(units)) - 2)
+    return max(1, units // magnitude * magnitude)
+
+
+def find_simulated_site(root: str, context: Context) -> Site:
+    """The simulated site of a Flower node: the engine numbers its nodes from 0."""
+    return open_site(Path(root) / "sites" / f"site-{int(context.node_config['partition-id']) + 1:02d}")
+
+
+def regrant(workspace: Workspace) -> None:
+    """Write every site's grants anew, for the workspace's own job."""
+    for site, size in workspace.published.items():
+        _grant(workspace.site_home(site), site, workspace.question, size)
+
+
+def _make_site(home: Path, question: Question, rows: Rows, size: int, coordinator: PublicIdentity) -> PublicIdentity:
+    make_private_dir(home)
+    public = make_keys(home)
+    pin_coordinator(home, coordinator)
+    np.save(home / "rows.npy", rows)
+    _grant(home, home.name, question, size)
+    return public
+
+
+def _grant(home: Path, site: str, question: Question, size: int) -> None:
+    job = question.job
+    lines = [
+        f'id = "{site}"',
+        "[accept]",
+        f"min_sites = {job.federation.min_sites}",
+        f"without_privacy = {'false' if job.privacy.enabled else 'true'}",
+        "bases = []" if job.model.base == MINILM else f'bases = ["{base_of(job).sha256}"]',
+        "[privacy]",
+        f"epsilon = {job.privacy.epsilon!r}",
+        f"delta = {job.privacy.delta!r}",
+        "[anonymisation]",
+        f'profile = "{job.anonymisation.profile}"',
+        "[data.records]",
+        f"path = {json.dumps(str(question.data.resolve()))}",
+        f"published_size = {size}",
+        'rows = "rows.npy"',
+    ]
+    write_private(home / SITE_FILE, ("\n".join(lines) + "\n").encode())
+
+
+def _columns(job: Job) -> Columns:
+    unit = None if job.privacy.unit == RECORD_UNIT else job.privacy.unit
+    return Columns(text=job.columns.text, label=job.columns.label, unit=unit, linked=job.columns.linked)
+
+
+def _keys(job: Job, table: Table) -> Sequence[bytes]:
+    """The unit that stays at one site: the person, or the record by its position."""
+    if job.privacy.unit != RECORD_UNIT:
+        return table.unit_keys()
+    return [str(row).encode() for row in range(len(table))]
+
+
+def _column(question: Question, name: str, table_dir: Path) -> list[str]:
+    """The values of the column that a partition follows."""
+    job = question.job
+    columns = Columns(text=job.columns.text, label=job.columns.label, linked=(name,))
+    table = open_table(question.data, columns, cache_dir=table_dir, labels=job.task.labels)
+    return [table.linked(row).get(name, "") for row in range(len(table))]
+
+
+def _held_out(root: Path, question: Question, table: Table) -> tuple[Rows, HeldOutData]:
+    """Split off the coordinator's parts by the keyed hash of the unit; the key is the job's seed: one person's data."""
+    job, folder = question.job, make_private_dir(root / "held-out")
+    key = hashlib.sha256(b"cloister/v1/simulation-split\x00" + str(job.training.seed).encode()).digest()
+    test_share = 0.0 if question.test is not None else job.training.test
+    parts = split_units(table.unit_keys(), key, validation=job.training.validation, test=test_share)
+    train = rows_of(parts, Part.TRAIN)
+    own = {HeldOut.VALIDATION: rows_of(parts, Part.VALIDATION)}
+    path = question.data
+    if question.test is not None:
+        return train, _with_test_file(root, question, question.test, folder)
+    own[HeldOut.TEST] = rows_of(parts, Part.TEST)
+    return train, _store(folder, path, own)
+
+
+def _with_test_file(root: Path, question: Question, test: Path, folder: Path) -> HeldOutData:
+    """A test file of its own is both held-out parts: half of it stops a training early, half of it is reported."""
+    table = open_table(test, _columns(question.job), cache_dir=root / "tables", labels=question.job.task.labels)
+    everything = np.arange(len(table), dtype=np.int64)
+    if not question.job.training.early_stopping_rounds:
+        return _store(folder, test, {HeldOut.TEST: everything})
+    return _store(folder, test, {HeldOut.VALIDATION: everything[::2], HeldOut.TEST: everything[1::2]})
+
+
+def _store(folder: Path, path: Path, parts: dict[HeldOut, Rows]) -> HeldOutData:
+    stored: dict[str, str] = {}
+    for part, rows in parts.items():
+        if not len(rows):
+            raise DataError(
+                f"the {part.value} part", expected="at least one record", found="none", remedy="a larger share"
+            )
+        file = folder / f"{part.value}.npy"
+        np.save(file, rows)
+        stored[part.value] = str(file)
+    return HeldOutData(path=str(path.resolve()), rows=stored)
+
+
+def new_run_id(job: Job) -> str:
+    """A name for a run that no other has: the job's name and 64 random bits."""
+    return f"{job.name}-{secrets.token_hex(8)}"

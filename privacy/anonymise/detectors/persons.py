@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from privacy.anonymise.detectors.runs import Run
 
 _LONGEST = 5
-_MOST_INITIALS = 4
 _SHOUTED = 5
 """An unknown word in capitals of at most this many letters is an abbreviation, not a name."""
 
@@ -73,7 +72,7 @@ def _after_title(run: Run, index: int) -> int:
 
 def _after_initials(run: Run, index: int) -> int:
     end = index
-    while end - index < _MOST_INITIALS and run.free(end) and _is_initial(run, end):
+    while run.free(end) and _is_initial(run, end):
         end += 1
     dotted = run.page.shadow[run.words[end - 1].end : run.words[end - 1].end + 1] == "."
     if run.free(end) and (_is_surname(run, end) or (dotted and _follows_initial(run, end))):

@@ -86,7 +86,6 @@ class UnitOptimizer(DPOptimizer):  # type: ignore[misc]
             released = torch.round(noise * (self.noise_multiplier * self.max_grad_norm / grid)).view(parameter.shape)
             if parameter.summed_grad is not None:
                 released += torch.round(parameter.summed_grad / grid)
-            parameter.summed_grad = None
             # Divided here, while still in float64: `grad` may only hold the parameter's own type.
             parameter.grad = (released * (grid / self._plan.divisor)).to(parameter.dtype)
 
@@ -116,8 +115,8 @@ def _clip_factors(samples: list[Tensor], clip_norm: float) -> Tensor:
     """float32 (units,): min(1, clip_norm / norm), 0 for a unit whose norm is not finite."""
     squares = [torch.linalg.vector_norm(s.flatten(1), dim=1, dtype=torch.float64).square() for s in samples]
     norms = torch.stack([s.to(squares[0].device) for s in squares]).sum(dim=0).sqrt()
-    factors = (clip_norm / norms.clamp(min=clip_norm)).nan_to_num(nan=0.0)
-    return torch.where(norms.isfinite(), factors, 0.0).to(torch.float32)
+    # Infinity divides to 0 by itself; NaN must be told.
+    return (clip_norm / norms.clamp(min=clip_norm)).nan_to_num(nan=0.0).to(torch.float32)
 
 
 def _weighted_sum(sample: Tensor, factors: Tensor) -> Tensor:

@@ -115,7 +115,6 @@ class PrivateStep:
             return
         self._unusable = _CLOSED
         self._optimizer.zero_grad()
-        self._hooks.clear()
         self._hooks.cleanup()
         for parameter in self._names:
             if hasattr(parameter, "summed_grad"):

@@ -66,8 +66,6 @@ class RecordHooks(GradSampleHooks):  # type: ignore[misc]
                 parameter.grad = None
                 parameter.grad_sample = None  # type: ignore[attr-defined]
                 parameter._forward_counter = 0  # type: ignore[attr-defined]
-                if hasattr(parameter, "_current_grad_sample"):
-                    del parameter._current_grad_sample
 
 
 def refuse_unsupported(model: nn.Module) -> None:
@@ -111,7 +109,7 @@ def _refuse_leaf(name: str, leaf: nn.Module) -> None:
             remedy="freeze it or replace it",
         )
     strange = {n for n, _ in leaf.named_parameters(recurse=False)} - {"weight", "bias"}
-    if strange or list(leaf.buffers()) or any(True for _ in leaf.children()):
+    if strange or list(leaf.buffers()):
         raise TrainingError(f"trainable layer {name} is not a plain {kind.__name__}", remedy="remove what was added")
     if isinstance(leaf, nn.Embedding) and (leaf.max_norm is not None or leaf.scale_grad_by_freq or leaf.sparse):
         raise TrainingError(

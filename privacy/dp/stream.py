@@ -109,9 +109,6 @@ class SecureStream:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a SecureStream is neither copied nor pickled: two copies would draw the same noise")
 
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        self.__reduce__()
-
 
 def _cipher_at(key: bytes, position: int) -> CipherContext:
     block, inside = divmod(position, _BLOCK_BYTES)

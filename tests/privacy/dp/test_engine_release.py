@@ -104,7 +104,8 @@ def test_what_is_released_lies_on_one_coarse_grid() -> None:
     optimizer.register_step_pre_hook(lambda o, *_: applied.extend(p.grad for p in o.param_groups[0]["params"]))
     features = torch.randn(3, 5, dtype=torch.float64)
     with PrivateStep(case.model, optimizer, PLAN, SecureStream(KEY, "noise")) as step:
-        step.accumulate(lambda m: m(features).square().sum(dim=1).float(), torch.arange(3))
+        # So small that float32 alone would not keep the sum on the grid.
+        step.accumulate(lambda m: 1e-7 * m(features).square().sum(dim=1).float(), torch.arange(3))
         step.release()
     for gradient in applied:
         multiples = gradient * PLAN.divisor / grid

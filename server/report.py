@@ -35,9 +35,9 @@ READS_VERSION = 1
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _TUNED = {
-    "head": "only its classification head was trained",
-    "lora": "small adapters in its layers and its classification head were trained",
-    "full": "all of its layers were trained",
+    "head": "only its classification head",
+    "lora": "small adapters in its layers, and its classification head",
+    "full": "all of its layers",
 }
 
 
@@ -100,7 +100,13 @@ def _header(facts: Facts) -> Markup:
         "header",
         element("p", "Cloister · report of a federated training", css="kicker"),
         element("h1", facts.job_name),
-        element("p", element("span", words, css=f"badge {css}"), f"run {text(facts.result.get('run'))}", css="run"),
+        element(
+            "p",
+            element("span", words, css=f"badge {css}"),
+            "run ",
+            element("code", text(facts.result.get("run"))),
+            css="run",
+        ),
     )
 
 
@@ -157,13 +163,12 @@ def _gaps(facts: Facts) -> str:
 def _what(facts: Facts) -> str:
     model, labels = facts.section("model"), facts.labels
     base = text(mapping(facts.result.get("model")).get("base")) or text(model.get("base")) or "a model"
-    tuned = _TUNED.get(text(model.get("tune")), "it was trained")
+    tuned = _TUNED.get(text(model.get("tune")), "in part")
     took = sum(integer(site.get("rounds_taken")) > 0 for site in facts.sites)
-    lead = f"{counted(took, 'site')} trained" if took else "No site trained"
-    return (
-        f"{lead} the language model {base} ({tuned}) to put a text into one of {len(labels)} classes: "
-        f"{listed([f'“{label}”' for label in labels], 6)}. The texts themselves stayed at the sites."
-    )
+    lead = f"{counted(took, 'site')} trained" if took else "The job was to train"
+    classes = f"{len(labels)} classes: {listed([f'“{label}”' for label in labels], 6)}"
+    stayed = " The texts themselves stayed at the sites." if took else ""
+    return f"{lead} the language model {base} ({tuned}) to put a text into one of {classes}.{stayed}"
 
 
 def _how_good(facts: Facts) -> str:
@@ -182,13 +187,12 @@ def _how_good(facts: Facts) -> str:
 def _tiles(facts: Facts) -> Markup:
     took = sum(integer(site.get("rounds_taken")) > 0 for site in facts.sites)
     asked = len(facts.sites) + len(facts.declined)
-    spent = facts.largest_epsilon if facts.protected("dp") else None
-    target = number(facts.section("privacy").get("epsilon"))
+    spent = facts.claimed_epsilon if facts.protected("dp") else None
     tiles = [
         (percent(number(facts.metrics.get("accuracy"))), "accuracy on held-out texts"),
         (percent(number(facts.metrics.get("macro_f1"))), "macro-F1, every class alike"),
         (f"{took} of {asked}", "sites took part"),
-        (f"ε {epsilon_text(spent)}", f"most spent by a site, of {epsilon_text(target)}")
+        (f"ε ≤ {epsilon_text(spent)}", "at every site, over the whole run")
         if spent is not None
         else ("no ε", "differential privacy was not in effect"),
     ]

@@ -93,8 +93,9 @@ def reliability_plot(bins: Sequence[Mapping[str, Any]]) -> Markup:
 def _bar_of_bin(frame: Frame, low: float, high: float, accuracy: float, confidence: float) -> list[Markup]:
     left, width = frame.x(low) + 1, frame.x(high) - frame.x(low) - 2
     top, base, stated = frame.y(accuracy), frame.y(0), frame.y(confidence)
-    gap = _shape("rect", css="gap", x=left, y=min(top, stated), width=width, height=abs(top - stated))
-    bar = _shape("rect", css="bar", x=left, y=top, width=width, height=base - top)
+    css, solid = ("gap", stated) if accuracy > confidence else ("gap short", top)
+    gap = _shape("rect", css=css, x=left, y=min(top, stated), width=width, height=abs(top - stated))
+    bar = _shape("rect", css="bar", x=left, y=solid, width=width, height=base - solid)
     tick = _shape("line", css="stated", x1=left, y1=stated, x2=left + width, y2=stated)
     return [bar, gap, tick]
 

@@ -32,6 +32,7 @@ from server.report_markup import (
 from server.report_plots import rounds_strip, spent_bar
 
 _STRIP_ROUNDS = 200
+_LARGE_EPSILON = 3.0  # a guess of one half can become over 95 % sure
 
 
 class State(StrEnum):
@@ -91,7 +92,7 @@ def _anonymised(facts: Facts) -> Protection:
     )
     if not sites:
         asked = text(facts.section("anonymisation").get("profile")) or "none"
-        means = f"No site had taken the job when the run ended, so no text was read. The job asked for profile {asked}."
+        means = f"No site had taken the job, so no text of a site was read. The job asked for profile {asked}."
         return Protection(
             name=name, state=State.NOT_REACHED, shown="Not reached", means=means, not_promised="anything."
         )
@@ -132,11 +133,12 @@ def _dp_means(facts: Facts) -> str:
     spent, delta = facts.claimed_epsilon, number(facts.section("privacy").get("delta"))
     use = "record was" if facts.unit == "record" else "person's records were"
     return (
-        "Every training step was limited and noised at the site, so that what leaves it depends on "
-        f"{facts.unit_words} within a limit: at every site ε is at most {epsilon_text(spent)} over the whole run, with "
-        f"a δ of {delta_text(delta)}. Someone who thinks it as likely as not that a {use} used can become at most "
-        f"{certainty(spent)} certain of it from the model and the updates, but for that δ. This holds against the "
-        "coordinator, too."
+        f"Every training step was clipped and noised at the site, so that {facts.unit_words} can change what leaves it "
+        f"only within a limit: at every site ε is at most {epsilon_text(spent)} over the whole run, with a δ of "
+        f"{delta_text(delta)}. From the model and the updates, someone who thinks it as likely as not that a {use} "
+        f"used can become at most {certainty(spent)} certain of it, but for that δ"
+        + ("; by itself, so large an ε rules out little. " if spent is not None and spent > _LARGE_EPSILON else ". ")
+        + "This holds against the coordinator, too."
     )
 
 
@@ -161,8 +163,9 @@ def certainty(epsilon: float | None) -> str:
     if epsilon is None:
         return MISSING
     share = 1 / (1 + math.exp(-min(max(epsilon, 0.0), 700.0)))
-    tenths = math.ceil(round(share * 1000, 6)) / 10
-    return "practically 100 %" if share > 0.999 else f"{tenths:.1f} %"
+    digits = 1 if share <= 0.99 else 2
+    shown = math.ceil(round(share * 100 * 10**digits, 6)) / 10**digits
+    return f"{shown:.{digits}f} %"
 
 
 def _sealed(facts: Facts) -> Protection:
@@ -197,15 +200,18 @@ def _secure_aggregation(facts: Facts) -> Protection:
             means="The coordinator saw only the sum of the sites' updates, never the update of one site.",
             not_promised="anything of what the sum itself shows, nor if all other sites lend the coordinator a hand.",
         )
+    if not facts.sites:
+        means = "No site had taken the job when the run ended, so there was nothing to add up."
+        return Protection(
+            name=name, state=State.NOT_REACHED, shown="Not reached", means=means, not_promised="anything."
+        )
     noised = facts.protected("dp")
     kind = "noised update" if noised else "update, without noise,"
     means = f"The coordinator could see each site's {kind} on its own, not only the sum of all."
-    if not facts.sites:
-        means = "No site had taken the job when the run ended, so there was nothing to add up."
     return Protection(
         name=name,
-        state=State.OFF if facts.sites else State.NOT_REACHED,
-        shown="Off" if facts.sites else "Not reached",
+        state=State.OFF,
+        shown="Off",
         means=means,
         not_promised="that the coordinator cannot study one site's update by itself"
         + (", within the limits of differential privacy above." if noised else "; texts may be recovered from it."),
@@ -327,7 +333,7 @@ def summary_of_protections(facts: Facts) -> str:
     """One sentence: what was on, what was not."""
     found = protections(facts)
     if not facts.sites:
-        return "The run ended before any site took the job: no text was read and nothing was trained."
+        return "The run ended before any site took the job: no text of a site was read, nothing was trained."
     on = [one.name.lower() for one in found if one.state is State.ON]
     partly = [one.name.lower() for one in found if one.state is State.PARTLY]
     off = [one.name.lower() for one in found if one.state is State.OFF]

@@ -242,7 +242,7 @@ def _heat(cells: Sequence[int], own: int) -> list[Markup]:
     for place, cell in enumerate(cells):
         share = cell / whole_row
         css = ("right" if place == own else "wrong") + (" strong" if share > 0.5 else "")
-        attributes = {"style": f"--share:{100 * share:.0f}%"} if cell else {}
+        attributes = {"style": f"--share:{100 * math.sqrt(share):.0f}%"} if cell else {}
         found.append(element("span", whole(cell) if cell else "·", css=f"heat {css}", attributes=attributes))
     return found
 

@@ -24,7 +24,9 @@ def hidden_section(facts: Facts) -> Markup:
     sites = {name: mapping(counts) for name, counts in mapping(facts.result.get("hidden")).items()}
     held = _held_out(facts)
     parts: list[object] = []
-    if not sites:
+    if not sites and facts.sites and not facts.sites_anonymised():
+        parts.append(element("p", "Anonymisation was off at every site: nothing was hidden in their texts."))
+    elif not sites:
         parts.append(element("p", "What was hidden at each site stays at the site, in its own report: such counts are "
                              "data about its records and do not leave it."))  # fmt: skip
     elif len(sites) <= _MOST_COLUMNS:

@@ -72,8 +72,9 @@ def run_demo(arguments: argparse.Namespace) -> int:
 
 
 def _run(question: Question, out: Path, arguments: argparse.Namespace, *, compare: bool) -> int:
+    from server.folder import REPORT_FILE, RESULT_FILE
     from simulations.host import Resources, default_resources
-    from simulations.simulate import REPORT_FILE, shown, simulate
+    from simulations.simulate import shown, simulate
     from simulations.terminal import print_table
 
     if arguments.processes < 0:
@@ -84,7 +85,7 @@ def _run(question: Question, out: Path, arguments: argparse.Namespace, *, compar
         sys.stdout.write(json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     else:
         print_table(["", "accuracy", "macro-F1", "epsilon"], shown(result, question.job))
-        sys.stdout.write(f"\n{out / 'result.json'}\n{out / REPORT_FILE}\n")
+        sys.stdout.write(f"\n{out / RESULT_FILE}\n{out / REPORT_FILE}\n")
     if result["status"] != "complete":
         sys.stderr.write(f"cloister: the run stopped: {result['error']}\n")
         return errors.QuorumError.exit_code

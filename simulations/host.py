@@ -15,7 +15,8 @@ from client.app import make_client_app
 from privacy.errors import TrainingError
 from server.app import RunOutcome, Setup, make_server_app
 from server.record import Event
-from simulations.workspace import Workspace, find_simulated_site, new_run_id
+from server.run import new_run_id
+from simulations.workspace import Workspace, find_simulated_site
 
 OBJECT_STORE_BYTES = 512 * 1024 * 1024
 """Shared memory of Ray: it holds the messages of the window, not of all sites."""

@@ -1,11 +1,10 @@
 """Which row belongs to which site of a simulated federation. All rows of one privacy unit stay at one site.
 
-Three plans. `iid`: units in random order. `dirichlet:ALPHA`: every site draws its own mixture of labels q ~ Dir(alpha
-p) around the overall mixture p and then draws units label by label without replacement (Hsu, Qi and Brown 2019, section
-3); a small alpha makes sites of one label, a large one is iid. `column:NAME`: the table's own column says where a row
-is from. The first two give every site about the same number of rows, as Hsu et al. do: the next unit goes to the site
-that has the fewest. A real table's units differ in size, so a draw may leave a site below the minimum: it is drawn
-again, a bounded number of times.
+Three plans. `iid`: units in random order, to the site that has the fewest rows. `dirichlet:ALPHA`: the units of each
+label are shared out by proportions drawn from a symmetric Dir(alpha) over the sites (Yurochkin et al. 2019; Li et al.
+2022, "Federated Learning on Non-IID Data Silos", section 4): sites differ in their mixture of labels and in size; a
+small alpha makes sites of few labels, a large one is iid. `column:NAME`: the table's own column says where a row is
+from. A draw may leave a site below the minimum: it is drawn again, a bounded number of times.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from privacy.errors import ConfigError, DataError
 
-MAX_DRAWS = 20
+MAX_DRAWS = 1000
 MIN_ALPHA, MAX_ALPHA = 1e-6, 1e6  # beyond, a draw is one label or the overall mixture to the last digit
 
 
@@ -32,7 +31,7 @@ class Iid:
 
 @dataclass(frozen=True)
 class Dirichlet:
-    """Sites that differ in their mixture of labels; `alpha` > 0 is the concentration."""
+    """Sites that differ in their mixture of labels and in size; `alpha` > 0 is the concentration."""
 
     alpha: float
 
@@ -111,23 +110,18 @@ def _draw(plan: Plan, units: list[_Unit], sites: int, rng: np.random.Generator) 
 
 
 def _by_mixture(units: list[_Unit], sites: int, alpha: float, rng: np.random.Generator) -> list[list[int]]:
-    """Each site draws labels from its own mixture; one that is used up no longer counts (Hsu et al.: renormalised)."""
+    """Cut each label's units at the cumulated proportions of one draw over the sites."""
     piles: dict[int, list[_Unit]] = defaultdict(list)
     for unit in units:
         piles[unit.group].append(unit)
-    names = sorted(piles)
-    # p counts rows, not units: it is the mixture of labels of the whole table.
-    prior = np.array([sum(len(unit.rows) for unit in piles[name]) for name in names], dtype=np.float64)
-    mixtures = rng.dirichlet(alpha * prior / prior.sum(), size=sites)
-
-    def next_unit(site: int) -> _Unit:
-        left = np.array([bool(piles[name]) for name in names])
-        weights = np.where(left, mixtures[site], 0.0)
-        if weights.sum() == 0.0:  # every label of this site's mixture is used up: take of what there is
-            weights = left.astype(np.float64)
-        return piles[names[int(rng.choice(len(names), p=weights / weights.sum()))]].pop()
-
-    return _deal(len(units), sites, next_unit)
+    parts: list[list[int]] = [[] for _ in range(sites)]
+    for label in sorted(piles):
+        pile = piles[label]
+        cuts = np.rint(np.cumsum(rng.dirichlet(np.full(sites, alpha)))[:-1] * len(pile)).astype(int)
+        for part, chosen in zip(parts, np.split(np.arange(len(pile)), cuts), strict=True):
+            for index in chosen.tolist():
+                part.extend(pile[index].rows)
+    return parts
 
 
 def _deal(count: int, sites: int, next_unit: Callable[[int], _Unit]) -> list[list[int]]:

@@ -10,20 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from server.report import write_report
-
-from learning.storage import make_private_dir, write_dir, write_json
-from privacy.errors import ConfigError
 from protocol.job import Job
 from protocol.plans import base_of
 from server.app import RunOutcome
+from server.folder import check_free, write_result
 from server.result import Simulated, make_result
 from simulations import compare as comparisons
 from simulations.host import Resources, run
 from simulations.terminal import RunDisplay
 from simulations.workspace import Question, Workspace, build
-
-RESULT_FILE, REPORT_FILE, MODEL_DIR = "result.json", "report.html", "model"
 
 
 def simulate(question: Question, out: Path, resources: Resources, *, compare: bool) -> dict[str, Any]:
@@ -54,16 +49,10 @@ def simulate(question: Question, out: Path, resources: Resources, *, compare: bo
             seconds=seconds,
         )
         result = make_result("simulation", question.job, outcome, base_sha256, simulated)
-        _deliver(workspace, outcome, result, out)
+        write_result(out, result, root / "run" / "model" if outcome.error is None else None)
     finally:
         shutil.rmtree(root, ignore_errors=True)
     return result
-
-
-def check_free(out: Path) -> None:
-    """Raises: ConfigError when the result folder is there already and holds something."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--out {out}", expected="a folder that is empty or not there yet", found="one with files")
 
 
 def _private_run(workspace: Workspace, resources: Resources) -> RunOutcome:
@@ -99,21 +88,6 @@ def _hidden(workspace: Workspace) -> dict[str, Any]:
         if path.exists():
             found[site] = json.loads(path.read_text(encoding="utf-8"))
     return found
-
-
-def _deliver(workspace: Workspace, outcome: RunOutcome, result: dict[str, Any], out: Path) -> None:
-    """Copy what is kept out of the workspace, into a folder that appears whole."""
-    make_private_dir(out.parent) if not out.parent.exists() else None
-    if out.exists():
-        out.rmdir()
-
-    def fill(target: Path) -> None:
-        write_json(target / RESULT_FILE, result)
-        write_report(result, target / REPORT_FILE)
-        if outcome.error is None:
-            shutil.copytree(workspace.root / "run" / "model", target / MODEL_DIR)
-
-    write_dir(out, fill)
 
 
 def shown(result: Mapping[str, Any], job: Job) -> list[list[str]]:

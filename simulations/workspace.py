@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from flwr.app import Context
-from numpy.typing import NDArray
 
 from client.config import SITE_FILE
 from client.site import Site, make_keys, open_site, pin_coordinator
@@ -23,17 +21,15 @@ from learning.base import MINILM
 from learning.records import Columns, Table, open_table
 from learning.split import Part, rows_of, split_units
 from learning.storage import make_private_dir, write_private
-from privacy.errors import ConfigError, DataError
+from privacy.errors import ConfigError
 from privacy.sealing import Identity, PublicIdentity
 from protocol.heldout import HeldOut, HeldOutData
 from protocol.job import RECORD_UNIT, Job
 from protocol.plans import base_of
+from server.coordinator import LARGEST_ROSTER
+from server.heldout import Rows, job_columns, store_parts, whole_file
 from simulations.partition import ByColumn, parse_partition, partition_units
 from simulations.partition import Rows as PartitionRows
-
-Rows = NDArray[np.int64]
-LARGEST_COHORT = 256
-"""Sites that one greeting can be sealed to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +65,8 @@ def build(root: Path, question: Question) -> Workspace:
     Raises: DataError, ConfigError before anything is trained.
     """
     job = question.job
-    if not 1 <= question.sites <= LARGEST_COHORT:
-        raise ConfigError("--sites", expected=f"1 to {LARGEST_COHORT}", found=str(question.sites))
+    if not 1 <= question.sites <= LARGEST_ROSTER:
+        raise ConfigError("--sites", expected=f"1 to {LARGEST_ROSTER}", found=str(question.sites))
     if question.sites < job.federation.min_sites:
         raise ConfigError(
             "--sites",
@@ -79,7 +75,7 @@ def build(root: Path, question: Question) -> Workspace:
         )
     table_dir = make_private_dir(root / "tables")
     plan = parse_partition(question.partition)
-    table = open_table(question.data, _columns(job), cache_dir=table_dir, labels=job.task.labels)
+    table = open_table(question.data, job_columns(job), cache_dir=table_dir, labels=job.task.labels)
     train, held_out = _held_out(root, question, table)
     column = _column(question, plan.name, table_dir) if isinstance(plan, ByColumn) else None
     keys = _keys(job, table)
@@ -92,7 +88,7 @@ def build(root: Path, question: Question) -> Workspace:
         ),
         sites=question.sites,
         seed=job.training.seed,
-        min_rows=2,
+        min_rows=SMALLEST_SITE,
     )
     identity = Identity.generate()
     roster: dict[str, PublicIdentity] = {}
@@ -163,11 +159,6 @@ def _grant(home: Path, site: str, question: Question, size: int) -> None:
     write_private(home / SITE_FILE, ("\n".join(lines) + "\n").encode())
 
 
-def _columns(job: Job) -> Columns:
-    unit = None if job.privacy.unit == RECORD_UNIT else job.privacy.unit
-    return Columns(text=job.columns.text, label=job.columns.label, unit=unit, linked=job.columns.linked)
-
-
 def _keys(job: Job, table: Table) -> Sequence[bytes]:
     """The unit that stays at one site: the person, or the record by its position."""
     if job.privacy.unit != RECORD_UNIT:
@@ -193,33 +184,6 @@ def _held_out(root: Path, question: Question, table: Table) -> tuple[Rows, HeldO
     own = {HeldOut.VALIDATION: rows_of(parts, Part.VALIDATION)}
     path = question.data
     if question.test is not None:
-        return train, _with_test_file(root, question, question.test, folder)
+        return train, whole_file(question.test, job, folder=folder, tables=root / "tables")
     own[HeldOut.TEST] = rows_of(parts, Part.TEST)
-    return train, _store(folder, path, own)
-
-
-def _with_test_file(root: Path, question: Question, test: Path, folder: Path) -> HeldOutData:
-    """A test file of its own is both held-out parts: half of it stops a training early, half of it is reported."""
-    table = open_table(test, _columns(question.job), cache_dir=root / "tables", labels=question.job.task.labels)
-    everything = np.arange(len(table), dtype=np.int64)
-    if not question.job.training.early_stopping_rounds:
-        return _store(folder, test, {HeldOut.TEST: everything})
-    return _store(folder, test, {HeldOut.VALIDATION: everything[::2], HeldOut.TEST: everything[1::2]})
-
-
-def _store(folder: Path, path: Path, parts: dict[HeldOut, Rows]) -> HeldOutData:
-    stored: dict[str, str] = {}
-    for part, rows in parts.items():
-        if not len(rows):
-            raise DataError(
-                f"the {part.value} part", expected="at least one record", found="none", remedy="a larger share"
-            )
-        file = folder / f"{part.value}.npy"
-        np.save(file, rows)
-        stored[part.value] = str(file)
-    return HeldOutData(path=str(path.resolve()), rows=stored)
-
-
-def new_run_id(job: Job) -> str:
-    """A name for a run that no other has: the job's name and 64 random bits."""
-    return f"{job.name}-{secrets.token_hex(8)}"
+    return train, store_parts(folder, path, own)

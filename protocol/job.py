@@ -278,7 +278,7 @@ def job_from_canonical(text: str, source: str) -> Job:
 
     try:
         values = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ConfigError(source, expected="a job in canonical JSON", found="something else") from None
     return _validated(values, source)
 

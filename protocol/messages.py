@@ -64,7 +64,14 @@ class Outcome:
         if values["status"] not in set(Status):
             raise ProtocolError("an outcome's status", expected="done or refused", found="another word")
         status = Status(values.pop("status"))
-        return cls(status=status, **{key: text[:500] for key, text in values.items()})
+        if status is Status.REFUSED and values["code"] not in set(Refusal):
+            raise ProtocolError("a refusal's code", expected="one of the protocol", found="another word")
+        return cls(status=status, **{key: _shown(text) for key, text in values.items()})
+
+
+def _shown(text: str) -> str:
+    """What the other side wrote, fit for a terminal: printable characters, 500 at most."""
+    return "".join(character for character in text[:500] if character.isprintable())
 
 
 def refused(site: str, code: Refusal, reason: str) -> RecordDict:
@@ -115,8 +122,10 @@ class Terms:
             if not isinstance(values, dict):
                 raise TypeError
             terms = cls(**values)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, RecursionError):
             raise ProtocolError("a greeting", expected="the site's terms", found="something else") from None
+        if not (isinstance(terms.site, str) and type(terms.anonymised) is bool and isinstance(terms.profile, str)):
+            raise ProtocolError("a greeting's terms", expected="names, and whether texts are hidden", found="others")
         numbers = (terms.published_size, terms.steps_per_round, terms.protocol)
         if any(type(number) is not int or number < 1 for number in numbers) or not isinstance(terms.plan, dict):
             raise ProtocolError("a greeting's terms", expected="whole numbers above 0", found="others")

@@ -94,7 +94,7 @@ def decode_content(data: bytes) -> RecordDict:
             content[name] = ConfigRecord(values)
         for name, values in records["metrics"].items():
             content[name] = MetricRecord(values)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ProtocolError("a message's content", expected="arrays, config and metrics", found="others") from None
     if tensors:
         raise ProtocolError("a message's content", expected="the arrays that it names", found="more")

@@ -7,11 +7,12 @@ later changes them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from privacy.dp import Plan
 from privacy.errors import CloisterError, ProtocolError, QuorumError
 from protocol.job import Job, Weights
 from protocol.messages import CONFIG, HELLO, PROTOCOL_VERSION, Order, Outcome, Refusal, Status, Terms
@@ -73,7 +74,7 @@ def _answer(reply: Message, job: Job, node: int) -> Terms | Drop:
             raise ProtocolError("a greeting", expected="one site", found="two names")
         _check_terms(terms, job)
     except CloisterError as error:
-        return Drop(site=f"node {node}", code=Refusal.PROTOCOL, reason=str(error))
+        return Drop(site=f"node {node}", code=Refusal.PROTOCOL, reason=str(error)[:500])
     return terms
 
 
@@ -81,14 +82,37 @@ def _check_terms(terms: Terms, job: Job) -> None:
     """A site may be stricter than the job, never laxer: what it promises must be what the job asks for."""
     if terms.protocol != PROTOCOL_VERSION:
         raise ProtocolError("a site's protocol", expected=str(PROTOCOL_VERSION), found=str(terms.protocol))
-    if job.privacy.enabled and not terms.plan:
-        raise ProtocolError(f"site {terms.site}", expected="a privacy plan, as the job asks", found="none")
     if terms.steps_per_round != job.steps_per_round(terms.published_size):
         raise ProtocolError(
             f"site {terms.site}",
             expected=f"{job.steps_per_round(terms.published_size)} steps a round",
             found=str(terms.steps_per_round),
         )
+    if job.privacy.enabled:
+        _check_plan(terms, job)
+
+
+def _check_plan(terms: Terms, job: Job) -> None:
+    """The plan is the job's for the size that the site publishes, and its noise keeps the job's target."""
+    if not terms.plan:
+        raise ProtocolError(f"site {terms.site}", expected="a privacy plan, as the job asks", found="none")
+    plan, size, asked = Plan.from_dict(terms.plan), terms.published_size, job.privacy
+    of_the_job = replace(
+        plan,
+        unit=asked.unit,
+        sampling_rate=job.sampling_rate(size),
+        divisor=job.divisor(size),
+        clip_norm=asked.clip,
+        steps_per_round=job.steps_per_round(size),
+        rounds=job.federation.rounds,
+        spare_rounds=asked.spare_rounds,
+        delta=asked.delta,
+        target_epsilon=asked.epsilon,
+        max_records_per_unit=asked.max_records_per_unit,
+    )
+    if plan != of_the_job:
+        raise ProtocolError(f"site {terms.site}", expected="the privacy plan of the job", found="another one")
+    plan.verify()
 
 
 def _shares(terms: dict[int, Terms], weights: Weights) -> dict[int, Share]:

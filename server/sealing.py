@@ -23,7 +23,7 @@ from privacy.sealing import (
     seal,
 )
 from protocol.addressing import EVERY_SITE, answer_context, request_context
-from protocol.messages import HELLO, Order, Refusal, refused
+from protocol.messages import HELLO, Order, Outcome, Refusal, refused
 from protocol.payload import decode_content, encode_content, unwrap_sealed, wrap_sealed
 from server.layer import GridLayer
 
@@ -97,6 +97,8 @@ class SealingGrid(GridLayer):
             sealed = unwrap_sealed(reply.content)
             site = self._site_of.get(node) or self._claimed_site(sealed, request)
             content = decode_content(self._open(sealed, request, site))
+            if Outcome.of(content).site != site:
+                raise ProtocolError("an answer", expected="the name of the site that signed it", found="another")
             self._site_of.setdefault(node, site)
         except CloisterError as error:
             code = Refusal.SEAL if isinstance(error, SealError) else Refusal.PROTOCOL

@@ -10,6 +10,7 @@ result does not depend on the order in which replies arrive.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -26,8 +27,8 @@ from server.record import Drop, RunRecord, Spent
 
 SCALE = 2.0**40
 LARGEST = 2.0**10
-"""Largest absolute entry of one update; with 8,192 sites of weight 1 the sum still stays below 2^63."""
-MOST_SITES = 8192
+"""Largest absolute entry of one update: 2^50 in the sum, so that 8,191 sites of weight 1 stay below 2^63."""
+MOST_SITES = 8191
 
 
 class Sum:
@@ -167,6 +168,9 @@ def _spent(content: RecordDict) -> Spent:
             raise TypeError
         numbers = [record[name] for name in ("rounds_taken", "epsilon", "delta")]
         rounds, epsilon, delta = (float(number) for number in numbers)  # type: ignore[arg-type]
-    except (KeyError, TypeError, ValueError):
+        spent = Spent(rounds_taken=int(rounds), epsilon=epsilon, delta=delta)
+        if not (math.isfinite(epsilon) and math.isfinite(delta)):
+            raise ValueError
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise ProtocolError("an answer", expected="what the site has spent", found="none") from None
-    return Spent(rounds_taken=int(rounds), epsilon=epsilon, delta=delta)
+    return spent

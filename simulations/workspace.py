@@ -31,6 +31,9 @@ from server.heldout import Rows, job_columns, store_parts, whole_file
 from simulations.partition import ByColumn, parse_partition, partition_units
 from simulations.partition import Rows as PartitionRows
 
+SMALLEST_SITE = 2
+"""Records that every simulated site has at least; a draw that leaves fewer is drawn again."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Question:

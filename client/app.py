@@ -36,6 +36,7 @@ from protocol.messages import (
 )
 from protocol.payload import arrays_record, record_arrays
 from protocol.plans import model_plan, training_plan
+from protocol.records import array_record
 
 
 def make_client_app(find_site: FindSite) -> ClientApp:
@@ -89,7 +90,7 @@ def _build(granted: Granted) -> nn.Module:
 
 
 def _model_of(message: Message) -> dict[str, NDArray[np.float32]]:
-    record = message.content.array_records.get(ARRAYS)
+    record = array_record(message.content, ARRAYS)
     if record is None:
         raise ProtocolError("a round", expected="the model", found="none")
     return record_arrays(record)

@@ -15,6 +15,7 @@ from typing import Any, Self
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from privacy.errors import CloisterError, ProtocolError
+from protocol.records import config_record
 
 PROTOCOL_VERSION = 1
 HELLO = "query.hello"
@@ -57,7 +58,7 @@ class Outcome:
     @classmethod
     def of(cls, content: RecordDict) -> Self:
         """Read the outcome of an answer. Raises: ProtocolError when it has none."""
-        record = content.config_records.get(OUTCOME)
+        record = config_record(content, OUTCOME)
         if record is None or set(record) != {field.name for field in fields(cls)}:
             raise ProtocolError("an answer", expected="an outcome", found="none")
         values = {key: str(value) for key, value in record.items()}
@@ -116,7 +117,7 @@ class Terms:
     @classmethod
     def of(cls, content: RecordDict) -> Self:
         """Read the terms in a site's greeting. Raises: ProtocolError when they are malformed."""
-        record = content.config_records.get(CONFIG)
+        record = config_record(content, CONFIG)
         try:
             values = json.loads(str(record["terms"])) if record is not None else None
             if not isinstance(values, dict):
@@ -147,7 +148,7 @@ class Order:
     @classmethod
     def of(cls, content: RecordDict) -> Self:
         """Read a request's order. Raises: ProtocolError when a key is missing or of the wrong type."""
-        record = content.config_records.get(CONFIG)
+        record = config_record(content, CONFIG)
         if record is None:
             raise ProtocolError("a request", expected="its config", found="none")
         run, job, number, protocol = (record.get(key) for key in ("run", "job", ROUND, "protocol"))

@@ -18,6 +18,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from privacy.errors import ProtocolError
+from protocol.records import all_of, array_record
 
 Arrays = Mapping[str, NDArray[np.float32]]
 
@@ -60,13 +61,13 @@ def encode_content(content: RecordDict) -> bytes:
     Raises: ProtocolError for a dtype or a value that has no place on the wire.
     """
     tensors: dict[str, NDArray[Any]] = {}
-    for record, arrays in content.array_records.items():
+    for record, arrays in all_of(content, ArrayRecord).items():
         for key, array in arrays.items():
             tensors[f"{record}/{key}"] = _ndarray(f"{record}/{key}", array)
     records = {
-        "arrays": {name: list(record) for name, record in content.array_records.items()},
-        "config": {name: dict(record) for name, record in content.config_records.items()},
-        "metrics": {name: dict(record) for name, record in content.metric_records.items()},
+        "arrays": {name: list(record) for name, record in all_of(content, ArrayRecord).items()},
+        "config": {name: dict(record) for name, record in all_of(content, ConfigRecord).items()},
+        "metrics": {name: dict(record) for name, record in all_of(content, MetricRecord).items()},
     }
     try:
         document = json.dumps(records, separators=(",", ":")).encode()
@@ -109,7 +110,7 @@ def wrap_sealed(sealed: bytes) -> RecordDict:
 
 def unwrap_sealed(content: RecordDict) -> bytes:
     """The sealed bytes of a Flower message. Raises: ProtocolError when it holds anything else."""
-    record = content.array_records.get(SEALED)
+    record = array_record(content, SEALED)
     array = record.get(SEALED) if record is not None else None
     if array is None or len(content) != 1 or array.stype != SEALED_STYPE:
         raise ProtocolError("a message", expected="one sealed payload", found="something in the clear")

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from privacy.errors import CloisterError, ConfigError, ProtocolError, QuorumError
 from protocol.messages import ARRAYS, METRICS, TRAIN, WEIGHT, Order, Outcome, Refusal, Status
 from protocol.payload import arrays_record, as_float32, record_arrays
+from protocol.records import array_record, metric_record
 from server.layer import GridLayer
 from server.record import Drop, RunRecord, Spent
 
@@ -100,7 +101,7 @@ class SummingGrid(GridLayer):
         if not requests or requests[0].metadata.message_type != TRAIN:
             yield from self.inner.send_and_receive(requests, timeout=timeout)
             return
-        model = as_float32(requests[0].content.array_records[ARRAYS])
+        model = as_float32(_arrays_of(requests[0].content))
         for request in requests:
             request.content[ARRAYS] = arrays_record(model)
         round_number = Order.of(requests[0].content).round
@@ -155,14 +156,14 @@ def _one_reply(request: Message, arrays: ArrayRecord, weight: float) -> Message:
 
 
 def _arrays_of(content: RecordDict) -> ArrayRecord:
-    record = content.array_records.get(ARRAYS)
+    record = array_record(content, ARRAYS)
     if record is None:
-        raise ProtocolError("an answer", expected="an update", found="none")
+        raise ProtocolError("a message of a round", expected="its arrays", found="none")
     return record
 
 
 def _spent(content: RecordDict) -> Spent:
-    record = content.metric_records.get(METRICS)
+    record = metric_record(content, METRICS)
     try:
         if record is None:
             raise TypeError

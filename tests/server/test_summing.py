@@ -1,0 +1,329 @@
+"""The sum of updates: exact, the same in any order, and moved by nothing but a whole, finite update of the model."""
+
+import gc
+import itertools
+import tracemalloc
+import weakref
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+
+from privacy.errors import ConfigError, ProtocolError, QuorumError
+from protocol.messages import ARRAYS, CONFIG, HELLO, METRICS, OUTCOME, TRAIN, WEIGHT, Order, Outcome, Status
+from protocol.payload import arrays_record, record_arrays
+from server.layer import GridLayer
+from server.record import RunRecord
+from server.summing import LARGEST, MOST_SITES, Share, Sum, SummingGrid
+from tests.memory_grid import MemoryGrid
+
+SHAPES = {"bias": (3,), "weight": (4, 3)}
+
+
+def drawn(seed, scale=1.0):
+    rng = np.random.default_rng(seed)
+    return {name: (scale * rng.standard_normal(shape)).astype(np.float32) for name, shape in SHAPES.items()}
+
+
+MODEL = drawn(99)
+WEIGHTS = [1.0, 0.5, 0.25, 1 / 3]
+
+
+def slow_mean(updates, weights):
+    """One number at a time, in float64."""
+    out = {}
+    for name, shape in SHAPES.items():
+        value = np.zeros(shape)
+        for place in np.ndindex(shape):
+            total = sum(weight * float(update[name][place]) for update, weight in zip(updates, weights, strict=True))
+            value[place] = float(MODEL[name][place]) + total / sum(weights)
+        out[name] = value
+    return out
+
+
+def answer(update, spent=None, outcome=None, **records):
+    """What a site's answer holds once it is opened."""
+    return RecordDict(
+        {
+            ARRAYS: arrays_record(update),
+            METRICS: MetricRecord(spent or {"rounds_taken": 1, "epsilon": 0.5, "delta": 1e-5, "steps": 2}),
+            OUTCOME: (outcome or Outcome(site="any", status=Status.DONE)).record(),
+            **records,
+        }
+    )
+
+
+class Sites(GridLayer):
+    """A layer that answers requests by given contents in a given order; `alive` counts the replies still held."""
+
+    def __init__(self, contents, order=None):
+        super().__init__(MemoryGrid(apps={}))
+        self.contents, self.order = contents, order or list(contents)
+        self.requests, self.alive, self.most_alive = [], weakref.WeakSet(), 0
+
+    def send_and_receive(self, messages, *, timeout=None):
+        self.requests = list(messages)
+        asked = {message.metadata.dst_node_id: message for message in self.requests}
+        for node in self.order:
+            content = self.contents[node]
+            content = content() if callable(content) else content
+            reply = Message(content, reply_to=asked[node])
+            del content
+            self.alive.add(reply)
+            self.most_alive = max(self.most_alive, len(self.alive))
+            yield reply
+            del reply
+
+
+def shares(weights):
+    return {node: Share(site=f"site-{node}", weight=weight) for node, weight in enumerate(weights, start=1)}
+
+
+def requests(nodes, model=MODEL, kind=TRAIN):
+    content = RecordDict({ARRAYS: arrays_record(model), CONFIG: Order(run="r", job="{}", round=1).record()})
+    return [Message(content, dst_node_id=node, message_type=kind) for node in nodes]
+
+
+def round_of(contents, weights, *, order=None, min_sites=1):
+    """One round over given answers; the replies that came out, and the record."""
+    record = RunRecord()
+    grid = SummingGrid(Sites(contents, order), shares=shares(weights), min_sites=min_sites, record=record)
+    return list(grid.send_and_receive(requests(range(1, len(weights) + 1)))), record
+
+
+def mean_of(replies):
+    return record_arrays(replies[0].content.array_records[ARRAYS])
+
+
+def same_bits(one, other):
+    return one.keys() == other.keys() and all(one[name].tobytes() == other[name].tobytes() for name in one)
+
+
+def test_the_mean_is_the_same_bit_for_bit_in_every_order_of_arrival():
+    updates = {node: drawn(node, scale) for node, scale in ((1, 1.0), (2, 1e-4), (3, 300.0), (4, 1e-7))}
+    contents = {node: answer(update) for node, update in updates.items()}
+    means = [mean_of(round_of(contents, WEIGHTS, order=order)[0]) for order in itertools.permutations(contents)]
+    assert len(means) == 24
+    assert all(same_bits(mean, means[0]) for mean in means)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_the_mean_equals_a_slow_mean_in_float64(scale, count):
+    updates, weights = [drawn(seed, scale) for seed in range(count)], WEIGHTS[:count]
+    total = Sum(MODEL)
+    for update, weight in zip(updates, weights, strict=True):
+        total.add(update, weight)
+    expected = slow_mean(updates, weights)
+    for name, value in total._sums.items():
+        exact = value / (2.0**40 * total.weight) + MODEL[name].astype(np.float64)
+        assert np.allclose(exact, expected[name], rtol=1e-9, atol=1e-11)
+        assert np.array_equal(total.mean_onto(MODEL)[name], exact.astype(np.float32))
+        assert np.allclose(total.mean_onto(MODEL)[name], expected[name], rtol=2**-23, atol=1e-9)
+
+
+def test_one_reply_comes_out_with_the_mean_and_the_total_weight_and_nothing_of_a_site():
+    replies, record = round_of({node: answer(drawn(node)) for node in (1, 2, 3, 4)}, WEIGHTS)
+    (reply,) = replies
+    assert set(reply.content) == {ARRAYS, METRICS}
+    assert dict(reply.content.metric_records[METRICS]) == {WEIGHT: pytest.approx(sum(WEIGHTS))}
+    assert record.rounds[0].participants == ["site-1", "site-2", "site-3", "site-4"]
+
+
+@pytest.mark.parametrize("reported", [0.0, 7.0, 1e9, -1.0])
+def test_a_site_that_reports_another_weight_changes_nothing(reported):
+    updates = {node: drawn(node) for node in (1, 2)}
+    honest, _ = round_of({node: answer(update) for node, update in updates.items()}, [1.0, 0.5])
+    spent = {"rounds_taken": 1, "epsilon": 0.5, "delta": 1e-5, "steps": 2, WEIGHT: reported, "num-examples": reported}
+    greedy, _ = round_of({1: answer(updates[1]), 2: answer(updates[2], spent)}, [1.0, 0.5])
+    assert same_bits(mean_of(honest), mean_of(greedy))
+    assert dict(greedy[0].content.metric_records[METRICS]) == dict(honest[0].content.metric_records[METRICS])
+
+
+def with_entry(value):
+    update = drawn(2)
+    update["weight"][1, 1] = value
+    return answer(update)
+
+
+def raw(record):
+    return answer(drawn(2), **{ARRAYS: ArrayRecord(record)})
+
+
+def changed_metrics(**changes):
+    return answer(drawn(2), {"rounds_taken": 1, "epsilon": 0.5, "delta": 1e-5, "steps": 2, **changes})
+
+
+GOOD = {name: Array(value) for name, value in drawn(2).items()}
+REFUSED = {
+    "nan": lambda: with_entry(np.nan),
+    "infinity": lambda: with_entry(np.inf),
+    "minus infinity": lambda: with_entry(-np.inf),
+    "too large": lambda: with_entry(np.nextafter(np.float32(LARGEST), np.float32(np.inf))),
+    "too far below": lambda: with_entry(np.nextafter(np.float32(-LARGEST), np.float32(-np.inf))),
+    "another shape": lambda: raw({**GOOD, "bias": Array(np.zeros((3, 1), np.float32))}),
+    "a shape that would broadcast": lambda: raw({**GOOD, "bias": Array(np.zeros(1, np.float32))}),
+    "float64": lambda: raw({**GOOD, "bias": Array(np.zeros(3, np.float64))}),
+    "whole numbers": lambda: raw({**GOOD, "bias": Array(np.zeros(3, np.int64))}),
+    "an array missing": lambda: raw({"weight": GOOD["weight"]}),
+    "an array more": lambda: raw({**GOOD, "more": GOOD["bias"]}),
+    "an array renamed": lambda: raw({"weight": GOOD["weight"], "bios": GOOD["bias"]}),
+    "no arrays": lambda: RecordDict({key: value for key, value in answer(drawn(2)).items() if key != ARRAYS}),
+    "no spending": lambda: RecordDict({key: value for key, value in answer(drawn(2)).items() if key != METRICS}),
+    "epsilon is not a number": lambda: changed_metrics(epsilon=float("nan")),
+    "epsilon is infinite": lambda: changed_metrics(epsilon=float("inf")),
+    "delta is not a number": lambda: changed_metrics(delta=float("nan")),
+    "infinitely many rounds": lambda: changed_metrics(rounds_taken=float("inf")),
+    "rounds are not a number": lambda: changed_metrics(rounds_taken=float("nan")),
+    "a list for a number": lambda: changed_metrics(epsilon=[0.5, 0.5]),
+    "no outcome": lambda: RecordDict({key: value for key, value in answer(drawn(2)).items() if key != OUTCOME}),
+    "another status": lambda: RecordDict(
+        {**answer(drawn(2)), OUTCOME: ConfigRecord({"site": "x", "status": "odd", "code": "", "reason": ""})}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_reply_that_is_no_update_is_left_out_and_the_sum_is_that_of_the_others(name):
+    others = {1: answer(drawn(1)), 3: answer(drawn(3))}
+    alone, _ = round_of({1: others[1], 2: others[3]}, [1.0, 0.25])
+    found, record = round_of({1: others[1], 2: REFUSED[name](), 3: others[3]}, [1.0, 0.5, 0.25])
+    assert same_bits(mean_of(found), mean_of(alone))
+    assert found[0].content.metric_records[METRICS][WEIGHT] == 1.25
+    assert record.rounds[0].participants == ["site-1", "site-3"]
+    assert [(drop.site, drop.code) for drop in record.rounds[0].dropped] == [("site-2", "protocol")]
+    assert "site-2" not in record.spent
+
+
+@pytest.mark.parametrize("entry", [LARGEST, -LARGEST])
+def test_the_largest_entry_is_still_added(entry):
+    found, _ = round_of({1: answer(drawn(1)), 2: with_entry(entry)}, [1.0, 1.0])
+    expected = MODEL["weight"][1, 1] + (float(drawn(1)["weight"][1, 1]) + entry) / 2
+    assert mean_of(found)["weight"][1, 1] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_sum_of_the_most_sites_at_the_largest_entry_does_not_overflow():
+    model = {"x": np.zeros(2, dtype=np.float32)}
+    largest, total = {"x": np.asarray([LARGEST, -LARGEST], dtype=np.float32)}, Sum(model)
+    for _ in range(MOST_SITES):
+        total.add(largest, 1.0)
+    assert total.mean_onto(model)["x"].tolist() == [LARGEST, -LARGEST]
+
+
+def test_more_sites_than_the_sum_can_hold_are_refused():
+    many = {node: Share(site=str(node), weight=1.0) for node in range(MOST_SITES + 1)}
+    with pytest.raises(ConfigError, match=str(MOST_SITES)):
+        SummingGrid(Sites({}), shares=many, min_sites=1, record=RunRecord())
+    many.popitem()
+    SummingGrid(Sites({}), shares=many, min_sites=1, record=RunRecord())
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, 1.0000001, float("nan"), float("inf")])
+def test_a_weight_outside_its_bounds_is_refused_and_the_sum_is_unchanged(weight):
+    total = Sum(MODEL)
+    total.add(drawn(1), 1.0)
+    before = total.mean_onto(MODEL)
+    with pytest.raises(ConfigError):
+        total.add(drawn(2), weight)
+    assert same_bits(total.mean_onto(MODEL), before)
+
+
+def test_an_update_refused_in_its_last_array_leaves_the_first_ones_unadded():
+    total, update = Sum(MODEL), drawn(2)
+    total.add(drawn(1), 1.0)
+    before = total.mean_onto(MODEL)
+    update["weight"][0, 0] = np.nan
+    with pytest.raises(ProtocolError):
+        total.add(update, 1.0)
+    assert same_bits(total.mean_onto(MODEL), before)
+    assert total.weight == 1.0
+
+
+def test_a_refusal_by_the_site_is_recorded_with_its_code_and_reason():
+    no = RecordDict({OUTCOME: Outcome(site="x", status=Status.REFUSED, code="budget", reason="spent").record()})
+    _, record = round_of({1: answer(drawn(1)), 2: no}, [1.0, 1.0])
+    assert [(d.site, d.code, d.reason) for d in record.rounds[0].dropped] == [("site-2", "budget", "spent")]
+
+
+def test_a_second_reply_of_a_node_and_one_that_nobody_asked_for_count_for_nothing():
+    contents = {node: answer(drawn(node)) for node in (1, 2)}
+    once, _ = round_of(contents, [1.0, 0.5])
+    twice, record = round_of(contents, [1.0, 0.5], order=[1, 2, 1, 2])
+    assert same_bits(mean_of(once), mean_of(twice))
+    assert record.rounds[0].participants == ["site-1", "site-2"]
+
+
+def test_a_node_that_never_answers_is_absent():
+    _, record = round_of({1: answer(drawn(1)), 2: answer(drawn(2))}, [1.0, 1.0], order=[1])
+    assert [(drop.site, drop.code) for drop in record.rounds[0].dropped] == [("site-2", "absent")]
+
+
+@pytest.mark.parametrize(("min_sites", "answering", "enough"), [(2, 1, False), (2, 2, True), (1, 0, False)])
+def test_fewer_sites_than_the_quorum_end_the_round_with_no_reply(min_sites, answering, enough):
+    contents = {node: answer(drawn(node)) for node in (1, 2)}
+    if enough:
+        assert len(round_of(contents, [1.0, 1.0], order=list(contents), min_sites=min_sites)[0]) == 1
+        return
+    record = RunRecord()
+    inner = Sites(contents, [1][:answering] or [1])
+    inner.order = [1][:answering]
+    grid = SummingGrid(inner, shares=shares([1.0, 1.0]), min_sites=min_sites, record=record)
+    with pytest.raises(QuorumError, match="site-2: absent"):
+        list(grid.send_and_receive(requests([1, 2])))
+
+
+def test_what_the_sites_get_and_what_they_are_added_to_is_the_same_float32_model():
+    """An adaptive strategy hands over float64; a site trains from its float32 form, where the mean must start."""
+    model = {name: MODEL[name].astype(np.float64) + 1e-9 for name in MODEL}
+    inner = Sites({1: answer(drawn(1))})
+    grid = SummingGrid(inner, shares=shares([1.0]), min_sites=1, record=RunRecord())
+    content = RecordDict(
+        {
+            ARRAYS: ArrayRecord({name: Array(value) for name, value in model.items()}),
+            CONFIG: Order(run="r", job="{}", round=1).record(),
+        }
+    )
+    list(grid.send_and_receive([Message(content, dst_node_id=1, message_type=TRAIN)]))
+    sent = record_arrays(inner.requests[0].content.array_records[ARRAYS])
+    assert all(sent[name].dtype == np.float32 for name in sent)
+    assert all(np.array_equal(sent[name], model[name].astype(np.float32)) for name in sent)
+
+
+def test_other_messages_pass_unsummed():
+    inner = Sites({node: answer(drawn(node)) for node in (1, 2)})
+    grid = SummingGrid(inner, shares=shares([1.0, 1.0]), min_sites=2, record=RunRecord())
+    assert len(list(grid.send_and_receive(requests([1, 2], kind=HELLO)))) == 2
+
+
+def test_only_nodes_that_took_the_job_are_there_for_the_strategy():
+    grid = SummingGrid(Sites({}), shares=shares([1.0, 0.5]), min_sites=1, record=RunRecord())
+    assert list(grid.get_node_ids()) == [1, 2]
+
+
+def test_one_reply_is_held_at_a_time():
+    inner = Sites({node: (lambda node=node: answer(drawn(node))) for node in range(1, 9)})
+    grid = SummingGrid(inner, shares=shares([1.0] * 8), min_sites=8, record=RunRecord())
+    list(grid.send_and_receive(requests(range(1, 9))))
+    assert inner.most_alive <= 2  # the one that is added, and the next one as it comes in
+
+
+def test_the_memory_of_a_round_does_not_grow_with_the_number_of_sites():
+    model = {"x": np.zeros(250_000, dtype=np.float32)}
+
+    def peak(sites):
+        def content():
+            return answer({"x": np.ones(250_000, dtype=np.float32)})
+
+        inner = Sites(dict.fromkeys(range(1, sites + 1), content))
+        grid = SummingGrid(inner, shares=shares([1.0] * sites), min_sites=sites, record=RunRecord())
+        messages = requests(range(1, sites + 1), model)
+        gc.collect()
+        gc.disable()  # a reply that is in a reference cycle would be held until it is collected
+        tracemalloc.start()
+        list(grid.send_and_receive(messages))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        gc.enable()
+        return most
+
+    assert peak(24) - peak(4) < 4 * 250_000  # less than one more update, where 20 more would be 20 MB

@@ -23,10 +23,18 @@ from client.config import SITE_FILE
 from client.site import Site, make_keys, open_site, pin_coordinator
 from learning.model import build_head, get_state
 from privacy.dp import Charge
-from privacy.sealing import Identity, PublicIdentity
+from privacy.sealing import Identity, PublicIdentity, SealContext, open_sealed, peek_context, seal
 from protocol.job import Job, parse_job
 from protocol.messages import ARRAYS, TRAIN, Order
-from protocol.payload import arrays_record, as_float32, record_arrays
+from protocol.payload import (
+    arrays_record,
+    as_float32,
+    decode_content,
+    encode_content,
+    record_arrays,
+    unwrap_sealed,
+    wrap_sealed,
+)
 from protocol.plans import base_of, model_plan
 from server.greeting import Cohort, greet
 from server.layer import GridLayer
@@ -35,7 +43,7 @@ from server.sealing import SealingGrid
 from server.strategies import make_strategy
 from server.summing import SummingGrid
 from server.window import WindowGrid
-from tests.memory_grid import Envelope, MemoryGrid
+from tests.memory_grid import Change, Envelope, MemoryGrid, Way
 from tests.tiny_base import WORDS, TinyBase
 
 logging.getLogger("flwr").setLevel(logging.ERROR)  # its strategies narrate
@@ -174,6 +182,10 @@ class Federation:
         nodes = list(self.grid.get_node_ids())
         return greet(self._sealed, nodes, run=run, job=self.job, record=self.record, timeout_s=timeout_s)
 
+    def restart_coordinator(self) -> None:
+        """The coordinator begins anew with the roster as it is now."""
+        self._sealed = self._sealing(RUN)
+
     def train(self, cohort: Cohort, *, timeout_s: float = 60.0) -> Trained:
         """All rounds of the job with the job's strategy. Raises: QuorumError."""
         tap = Tap(self._sealed, self.names, self.trained)
@@ -199,6 +211,36 @@ class Federation:
         message = Message(content, dst_node_id=self.node(site), message_type=TRAIN)
         (reply,) = self._sealed.send_and_receive([message], timeout=60.0)
         return reply
+
+    def open_reply(self, site: str, sealed: bytes) -> bytes:
+        """What the coordinator reads of a site's sealed answer."""
+        return open_sealed(sealed, context=peek_context(sealed), sender=self.roster[site], recipient=self.identity)
+
+    def dishonest(self, site: str, nth: int, change: Change) -> None:
+        """The site answers something else, well sealed and signed with its own key."""
+
+        def resealed(content: RecordDict) -> RecordDict:
+            sealed = unwrap_sealed(content)
+            said = change(decode_content(self.open_reply(site, sealed)))
+            return self.sealed_answer(site, said, peek_context(sealed), self.site(site).identity)
+
+        self.grid.change(Way.REPLY, self.node(site), nth, resealed)
+
+    def forged(self, site: str, nth: int, signer: Identity) -> None:
+        """Somebody answers in the site's name and place, with another key."""
+        self.grid.change(
+            Way.REPLY,
+            self.node(site),
+            nth,
+            lambda content: self.sealed_answer(site, RecordDict(), peek_context(unwrap_sealed(content)), signer),
+        )
+
+    def sealed_answer(self, site: str, content: RecordDict, place: SealContext, signer: Identity) -> RecordDict:
+        data = seal(encode_content(content), context=place, sender=signer, recipients=[self.identity.public()])
+        return wrap_sealed(data)
+
+    def first_model_record(self) -> ArrayRecord:
+        return arrays_record(self.first_model())
 
     def first_model(self) -> State:
         return get_state(build_head(model_plan(self.job, base_of(self.job))))

@@ -78,8 +78,8 @@ def test_a_message_without_a_reply_is_given_up_after_its_own_time_and_no_other()
     grid.delay(2, 0, 6.0)
     grid.delay(3, 0, 7.0)
     found = sources(window(grid, 2).send_and_receive(messages(4), timeout=10.0))
-    # Node 3 is asked when node 2 has answered, at 6 s, and answers at 13 s: in its own time. Node 4 is asked at 10 s, in
-    # the place of node 1, which was given up then, and answers at once.
+    # Node 3 is asked when node 2 has answered, at 6 s, and answers at 13 s: in its own time. Node 4 is asked at 10 s,
+    # in the place of node 1, which was given up then, and answers at once.
     assert found == [2, 4, 3]
     assert 10.0 <= grid.clock() <= 15.0
 

@@ -1,0 +1,323 @@
+"""Attacks on the sites' answers: what is not the site's answer to this request counts for nothing, and the run goes on.
+
+The mean of each round is computed again from the other sites' updates, in float64 and in plain loops.
+"""
+
+import shutil
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+
+from privacy.errors import ConfigError, ProtocolError, QuorumError
+from privacy.sealing import Identity
+from protocol.messages import ARRAYS, CONFIG, OUTCOME, TRAIN, Order, Outcome, Status, Terms
+from protocol.payload import wrap_sealed
+from server.sealing import SealingGrid
+from tests.federation import Federation
+from tests.memory_grid import MemoryGrid, Way, copied
+
+SIZES = {"site-01": 20, "site-02": 16, "site-03": 12, "site-04": 7}
+VICTIM = "site-02"
+
+
+@pytest.fixture
+def federation(tmp_path, tiny_base):
+    made = Federation(tmp_path, tiny_base, sites=4)
+    for site, size in SIZES.items():
+        made.grant(site, {"data.records": {"published_size": size}})
+    return made
+
+
+def mean_of_the_others(federation, number, left_out=()):
+    """The model after a round, from the one before it and the updates of the sites that count."""
+    before, updates = federation.trained.models[number - 1], federation.trained.updates[number - 1]
+    taken = [site for site in SIZES if site not in left_out]
+    total = sum(SIZES[site] for site in taken)
+    return {
+        name: before[name].astype(np.float64)
+        + sum(SIZES[site] * updates[site][name].astype(np.float64) for site in taken) / total
+        for name in before
+    }
+
+
+def assert_round(federation, number, dropped):
+    """The round is the mean of all but the dropped, and the record says who was dropped and why."""
+    entry = federation.record.rounds[number - 1]
+    assert {drop.site: drop.code for drop in entry.dropped} == dropped
+    assert sorted(entry.participants) == [site for site in SIZES if site not in dropped]
+    expected = mean_of_the_others(federation, number, dropped)
+    for name, value in federation.trained.models[number].items():
+        assert np.allclose(value, expected[name], rtol=1e-6, atol=1e-9)
+        assert np.abs(value - federation.trained.models[number - 1][name]).max() > 0
+
+
+def attack(federation, name):
+    grid, node = federation.grid, federation.node(VICTIM)
+    match name:
+        case "changed at the start":
+            grid.flip(Way.REPLY, node, 1, 30)
+        case "changed at the end":
+            grid.flip(Way.REPLY, node, 1, -1)
+        case "changed in the middle":
+            grid.flip(Way.REPLY, node, 1, -200)
+        case "truncated":
+            grid.truncate(Way.REPLY, node, 1, -1)
+        case "empty":
+            grid.truncate(Way.REPLY, node, 1, 0)
+        case "its greeting replayed":
+            grid.replay_reply(node, 1, of=0)
+        case "signed by a stranger":
+            federation.forged(VICTIM, 1, Identity.generate())
+        case "signed by another site":
+            federation.forged(VICTIM, 1, federation.site("site-03").identity)
+        case "signed by the coordinator itself":
+            federation.forged(VICTIM, 1, federation.identity)
+        case "another site's answer":
+            grid.change(Way.REPLY, node, 1, lambda _: grid.reply_of(federation.node("site-01"), 1).content)
+        case "the request sent back":
+            grid.change(Way.REPLY, node, 1, lambda _: grid.request_of(node, 1).content)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "changed at the start",
+        "changed at the end",
+        "changed in the middle",
+        "truncated",
+        "empty",
+        "its greeting replayed",
+        "signed by a stranger",
+        "signed by another site",
+        "signed by the coordinator itself",
+        "another site's answer",
+        "the request sent back",
+    ],
+)
+def test_an_answer_that_is_not_the_sites_own_to_this_request_leaves_the_site_out_of_the_round(federation, name):
+    attack(federation, name)
+    federation.run()
+    assert_round(federation, 1, {VICTIM: "seal"})
+    assert_round(federation, 2, {})
+
+
+def test_an_earlier_rounds_answer_replayed_leaves_the_site_out(federation):
+    federation.grid.replay_reply(federation.node(VICTIM), 2, of=1)
+    federation.run()
+    assert_round(federation, 1, {})
+    assert_round(federation, 2, {VICTIM: "seal"})
+
+
+def test_two_answers_that_changed_places_leave_both_sites_out(federation):
+    federation.grid.swap_replies(federation.node("site-01"), federation.node(VICTIM), 1)
+    federation.run()
+    assert_round(federation, 1, {"site-01": "seal", VICTIM: "seal"})
+
+
+def clear_update(_content):
+    return RecordDict({ARRAYS: ArrayRecord({"x": Array(np.ones(3, np.float32))})})
+
+
+def test_an_answer_in_the_clear_leaves_the_site_out(federation):
+    federation.grid.change(Way.REPLY, federation.node(VICTIM), 1, clear_update)
+    federation.run()
+    assert_round(federation, 1, {VICTIM: "protocol"})
+
+
+@pytest.mark.parametrize("change", ["flip", "truncate", "replay", "unsealed"])
+def test_a_request_that_was_tampered_with_is_refused_by_the_site_and_its_error_is_not_shown(federation, change):
+    grid, node = federation.grid, federation.node(VICTIM)
+    match change:
+        case "flip":
+            grid.flip(Way.REQUEST, node, 1, -200)
+        case "truncate":
+            grid.truncate(Way.REQUEST, node, 1, -1)
+        case "replay":
+            grid.change(Way.REQUEST, node, 1, lambda _: grid.request_of(federation.node("site-01"), 0).content)
+        case "unsealed":
+            grid.change(Way.REQUEST, node, 1, clear_update)
+    federation.run()
+    assert_round(federation, 1, {VICTIM: "failed"})
+    assert federation.record.rounds[0].dropped[0].reason == "its host reported error 2"
+
+
+@pytest.mark.parametrize(("fault", "code"), [("drop", "absent"), ("crash", "failed"), ("delay", "absent")])
+def test_a_site_that_is_lost_in_a_round_is_left_out_and_comes_back_in_the_next(federation, fault, code):
+    extra = (1_000.0,) if fault == "delay" else ()
+    getattr(federation.grid, fault)(federation.node(VICTIM), 1, *extra)
+    federation.run()
+    assert_round(federation, 1, {VICTIM: code})
+    assert_round(federation, 2, {})
+
+
+def test_a_late_answer_within_the_time_counts(federation):
+    federation.grid.delay(federation.node(VICTIM), 1, 50.0)
+    federation.run()
+    assert_round(federation, 1, {})
+
+
+def test_an_answer_that_comes_twice_counts_once(federation):
+    federation.grid.duplicate(federation.node(VICTIM), 1)
+    federation.run()
+    assert_round(federation, 1, {})
+    assert_round(federation, 2, {})
+
+
+def test_sites_that_start_again_between_rounds_go_on(federation):
+    cohort = federation.greet()
+    federation.restart()
+    federation.train(cohort)
+    assert_round(federation, 1, {})
+    assert_round(federation, 2, {})
+
+
+def renamed(content):
+    """The answer of a site that calls itself site-01."""
+    said = dict(content)
+    outcome = Outcome.of(content)
+    said[OUTCOME] = Outcome(site="site-01", status=outcome.status).record()
+    if CONFIG in said:
+        said[CONFIG] = Terms(**{**asdict(Terms.of(content)), "site": "site-01"}).record()
+    return RecordDict(said)
+
+
+def test_a_site_that_answers_a_round_in_another_sites_name_is_left_out(federation):
+    federation.dishonest(VICTIM, 1, renamed)
+    federation.run()
+    assert_round(federation, 1, {VICTIM: "protocol"})
+
+
+def test_a_site_that_takes_the_job_in_another_sites_name_is_not_in_the_cohort(federation):
+    federation.dishonest(VICTIM, 0, renamed)
+    cohort = federation.greet()
+    assert sorted(share.site for share in cohort.shares.values()) == ["site-01", "site-03", "site-04"]
+    assert federation.record.terms["site-01"].published_size == SIZES["site-01"]
+
+
+def test_a_second_node_with_one_sites_key_is_not_in_the_cohort(federation, tmp_path):
+    shutil.copytree(federation.home("site-01"), tmp_path / "stolen")
+    federation.grid.apps[200] = federation.app
+    federation.grid.contexts[200] = {"home": str(tmp_path / "stolen")}
+    cohort = federation.greet()
+    assert sorted(cohort.shares) == [101, 102, 103, 104]
+    assert [(drop.site, drop.code) for drop in federation.record.declined] == [("node 200", "seal")]
+
+
+def test_a_node_that_replays_a_sites_greeting_is_not_in_the_cohort(federation):
+    def parrot(message, _context):
+        return Message(copied(federation.grid.reply_of(101, 0).content), reply_to=message)
+
+    federation.grid.apps[200] = parrot
+    cohort = federation.greet()
+    assert sorted(cohort.shares) == [101, 102, 103, 104]
+    assert [(drop.site, drop.code) for drop in federation.record.declined] == [("node 200", "seal")]
+
+
+def test_a_site_that_is_not_on_the_roster_is_not_in_the_cohort(federation):
+    del federation.roster["site-04"]
+    federation.restart_coordinator()
+    cohort = federation.greet()
+    assert sorted(share.site for share in cohort.shares.values()) == ["site-01", "site-02", "site-03"]
+
+
+def test_a_site_with_another_key_than_the_roster_has_is_not_in_the_cohort(federation):
+    federation.roster["site-04"] = Identity.generate().public()
+    federation.restart_coordinator()
+    assert sorted(share.site for share in federation.greet().shares.values()) == ["site-01", "site-02", "site-03"]
+
+
+def test_no_message_goes_to_a_node_that_has_not_greeted(federation):
+    federation.greet()
+    order = Order(run="run-1", job=federation.job.canonical(), round=1)
+    stranger = Message(RecordDict({CONFIG: order.record()}), dst_node_id=999, message_type=TRAIN)
+    sent = len(federation.grid.requests)
+    with pytest.raises(ProtocolError, match="unknown node"):
+        list(federation._sealed.send_and_receive([stranger]))
+    assert len(federation.grid.requests) == sent
+
+
+def test_the_name_of_all_sites_cannot_be_a_site(federation):
+    with pytest.raises(ConfigError):
+        SealingGrid(
+            MemoryGrid(apps={}), run="r", identity=federation.identity, roster={"*": federation.identity.public()}
+        )
+
+
+def test_nothing_but_sealed_bytes_goes_over_the_wire(federation):
+    federation.run()
+    wire = [*federation.grid.requests, *federation.grid.replies]
+    assert len(wire) == 2 * 3 * 4
+    secrets = [b"head.linear", b"federation", b"published_size", b"epsilon", b"done"]
+    for envelope in wire:
+        assert list(envelope.content) == ["sealed"]
+        assert not any(secret in envelope.sealed for secret in secrets)
+
+
+def test_the_run_ends_when_forged_answers_leave_too_few_sites(federation):
+    for site in ("site-01", "site-02", "site-03"):
+        federation.forged(site, 1, Identity.generate())
+    with pytest.raises(QuorumError, match="site-02: seal"):
+        federation.run()
+    assert len(federation.trained.models) == 1
+
+
+def lying(**changes):
+    def change(content):
+        terms = Terms.of(content)
+        plan = {**terms.plan, **changes.get("plan", {})} if terms.plan and changes.get("plan") != {} else {}
+        values = {**asdict(terms), **changes, "plan": plan}
+        return RecordDict({**dict(content), CONFIG: Terms(**values).record()})
+
+    return change
+
+
+LIES = {
+    "another protocol": {"protocol": 2},
+    "more steps": {"steps_per_round": 3},
+    "no plan": {"plan": {}},
+    "less noise": {"plan": {"noise_multiplier": 0.5}},
+    "a larger clip": {"plan": {"clip_norm": 2.0}},
+    "another unit": {"plan": {"unit": "patient_id"}},
+    "a larger delta": {"plan": {"delta": 1e-3}},
+    "a larger target": {"plan": {"target_epsilon": 50.0}},
+    "another sampling rate": {"plan": {"sampling_rate": 0.9}},
+    "another divisor": {"plan": {"divisor": 4.0}},
+    "more rounds": {"plan": {"rounds": 3}},
+    "more spare rounds": {"plan": {"spare_rounds": 2}},
+    "a plan with a key more": {"plan": {"more": 1}},
+    "a plan with a word for a number": {"plan": {"delta": "small"}},
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_terms_that_are_not_the_jobs_keep_a_site_out(tmp_path, tiny_base, name):
+    federation = Federation(tmp_path, tiny_base, sites=3, job={"privacy": {"enabled": True}})
+    federation.dishonest(VICTIM, 0, lying(**LIES[name]))
+    cohort = federation.greet()
+    assert sorted(share.site for share in cohort.shares.values()) == ["site-01", "site-03"]
+    assert [drop.code for drop in federation.record.declined] == ["protocol"]
+    assert VICTIM not in federation.record.terms
+
+
+def test_a_refusal_with_a_code_that_the_protocol_does_not_know_is_no_answer(federation):
+    odd = {"site": VICTIM, "status": str(Status.REFUSED), "code": "\x1b[31m", "reason": "x"}
+    federation.dishonest(VICTIM, 1, lambda _: RecordDict({OUTCOME: ConfigRecord(odd)}))
+    federation.run()
+    assert_round(federation, 1, {VICTIM: "protocol"})
+
+
+def test_what_a_site_says_reaches_a_terminal_without_control_characters(federation):
+    said = Outcome(site=VICTIM, status=Status.REFUSED, code="data", reason="\x1b]0;gone\x07\r\nno data").record()
+    federation.dishonest(VICTIM, 1, lambda _: RecordDict({OUTCOME: said}))
+    federation.run()
+    assert federation.record.rounds[0].dropped[0].reason == "]0;goneno data"
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 10_000])
+def test_an_answer_of_any_garbage_is_no_answer(federation, size):
+    garbage = np.random.default_rng(size).bytes(size)
+    federation.grid.change(Way.REPLY, federation.node(VICTIM), 1, lambda _: wrap_sealed(garbage))
+    federation.run()
+    assert_round(federation, 1, {VICTIM: "seal"})

@@ -29,7 +29,9 @@ class _Section(BaseModel):
 class AcceptSection(_Section):
     """Which jobs the site takes."""
 
-    tasks: tuple[TaskKind, ...] = Field((TaskKind.CLASSIFY,), description="tasks the site takes part in", strict=False)
+    tasks: tuple[Annotated[TaskKind, Field(strict=False)], ...] = Field(
+        (TaskKind.CLASSIFY,), description="tasks the site takes part in", strict=False
+    )
     bases: tuple[Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")], ...] = Field(
         (), description="SHA-256 of the base models that may run here; empty: only the pinned minilm", strict=False
     )

@@ -1,8 +1,9 @@
-"""The commented job file that `cloister job new` writes: made from the fields, so that it cannot fall behind them."""
+"""Commented settings files, made from the fields of their sections, so that they cannot fall behind them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from enum import Enum
 from textwrap import wrap
 
@@ -21,34 +22,40 @@ def job_template() -> str:
     sections: list[str] = []
     for name, field in Job.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            sections += ["", *_comment(field.annotation.__doc__ or ""), f"[{name}]", *_keys(field.annotation)]
+            sections += section_lines(name, field.annotation, _EXAMPLES)
         else:
-            lines += _key(name, field)
+            lines += _key(name, field, _EXAMPLES)
     return "\n".join([*lines, *sections, ""])
 
 
-def _keys(section: type[BaseModel]) -> list[str]:
-    return [line for name, field in section.model_fields.items() for line in _key(name, field)]
+def section_lines(name: str, section: type[BaseModel], values: Mapping[str, object]) -> list[str]:
+    """The lines of one TOML section: each key with its description and its default, or its value in `values`."""
+    keys = [line for key, field in section.model_fields.items() for line in _key(key, field, values)]
+    return ["", *comment_lines(section.__doc__ or ""), f"[{name}]", *keys]
 
 
-def _key(name: str, field: FieldInfo) -> list[str]:
-    value = field.get_default()
-    value = _EXAMPLES[name] if value is PydanticUndefined else value
-    return [*_comment(field.description or ""), f"{name} = {_toml(value)}"]
+def _key(name: str, field: FieldInfo, values: Mapping[str, object]) -> list[str]:
+    value = values[name] if name in values else field.get_default()
+    if isinstance(value, BaseModel):  # a section of its own
+        return []
+    if value is None or value is PydanticUndefined:
+        return [*comment_lines(field.description or ""), f"# {name} = "]
+    return [*comment_lines(field.description or ""), f"{name} = {toml_value(value)}"]
 
 
-def _comment(text: str) -> list[str]:
+def comment_lines(text: str) -> list[str]:
+    """A text as TOML comments."""
     return [f"# {line}" for line in wrap(" ".join(text.split()), width=110)]
 
 
-def _toml(value: object) -> str:
+def toml_value(value: object) -> str:
+    """A setting as TOML."""
     if isinstance(value, Enum):
         return json.dumps(value.value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
     if isinstance(value, float):
-        text = repr(value)
-        return text if "e" not in text else f"{value:.0e}"
+        return repr(value)
     return json.dumps(value, ensure_ascii=False)

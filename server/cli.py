@@ -15,29 +15,18 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
-from privacy.errors import CloisterError, ConfigError, DataError
+from privacy.errors import ConfigError, DataError
+from protocol.console import run_command
 from protocol.job import read_job
 from protocol.template import job_template
+from server.coordinator_cli import register as register_coordinator
 
 GROUP = "cloister.commands"
-INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; print one line and leave with a documented code when it fails."""
-    parser = make_parser()
-    arguments = parser.parse_args(argv)
-    try:
-        code: int = arguments.run(arguments)
-    except CloisterError as error:
-        sys.stderr.write(f"cloister: {error}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("cloister: interrupted\n")
-        return INTERRUPTED
-    except BrokenPipeError:
-        return 0
-    return code
+    return run_command(make_parser(), argv)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -49,6 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_job(commands)
     _add_predict(commands)
+    register_coordinator(commands)
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         entry.load()(commands)
     return parser

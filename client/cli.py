@@ -1,0 +1,179 @@
+"""`cloister-site`: the command line of a site's administrator.
+
+Results go to standard output, everything else to standard error; the exit codes are those of `privacy.errors` and of
+`protocol.console`. Nothing here shows a record: of a data set it shows the names of its columns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from client.config import COORDINATOR_FILE, KEYS_DIR, SITE_FILE, SiteConfig, read_site
+from client.template import NewSite, site_template
+from learning.storage import make_private_dir, write_private
+from privacy.errors import ConfigError, PolicyRefusal
+from privacy.sealing import PublicIdentity
+from protocol.console import add_json, answer, run_command
+from protocol.job import config_error
+
+SITE_PUBLIC_FILE = "site.pub"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; print one line and leave with a documented code when it fails."""
+    return run_command(make_parser(), argv)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser with all commands of a site."""
+    parser = argparse.ArgumentParser(prog="cloister-site", description="Take part in Cloister trainings with a site.")
+    parser.add_argument("--version", action="version", version=f"cloister-site {version('cloister')}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_init(commands)
+    pin = _command(commands, "pin", "remember the coordinator's public keys: only its requests are opened", run_pin)
+    pin.add_argument("public", type=Path, help="file with the coordinator's public keys, coordinator.pub")
+    pin.add_argument("--replace", action="store_true", help="another coordinator is pinned: pin this one in its place")
+    check = _command(commands, "check", "say whether the site is ready, and whether it would take a job", run_check)
+    check.add_argument("--job", type=Path, help="a job file")
+    _command(commands, "budget", "say how much privacy was spent, and how much is left", run_budget)
+    return parser
+
+
+def _command(commands: Any, name: str, about: str, run: Any) -> Any:
+    parser = commands.add_parser(name, help=about)
+    parser.add_argument("dir", type=Path, help="the site's folder")
+    add_json(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_init(commands: Any) -> None:
+    init = _command(commands, "init", "make a site's folder: keys and commented grants", run_init)
+    init.add_argument("--id", required=True, help="the site's id: letters, digits, '.', '_', '-'; it is public")
+    init.add_argument("--data", type=Path, required=True, help="CSV, TSV, JSONL or Parquet file of the site's records")
+    init.add_argument(
+        "--published-size", type=int, required=True, help="number of units (persons or records), rounded; it is public"
+    )
+    for role in ("text", "label", "unit"):
+        init.add_argument(f"--{role}", default="", metavar="COLUMN", help=f"the column of the role {role}")
+    init.add_argument("--yes", action="store_true", help="do not ask whether id and size may be public")
+
+
+def run_init(arguments: argparse.Namespace) -> int:
+    """Make a site's folder; print the public keys that the coordinator needs."""
+    home: Path = arguments.dir
+    data: Path = arguments.data
+    if not data.is_file():
+        raise ConfigError(f"--data {data}", expected="a data file", found="none")
+    if (home / SITE_FILE).exists():
+        raise ConfigError(f"{home / SITE_FILE}", expected="a new folder", found="a site", remedy="it is kept")
+    names = {role: getattr(arguments, role) for role in ("text", "label", "unit")}
+    site = NewSite(id=arguments.id, data=str(data.resolve()), published_size=arguments.published_size, **names)
+    text = site_template(site)
+    _check_grants(text)
+    if not arguments.yes:
+        _confirm(f"Every coordinator learns the id {site.id} and the size {site.published_size}. Go on?")
+    from client.site import make_keys
+
+    public = make_keys(make_private_dir(home))
+    path = home / KEYS_DIR / SITE_PUBLIC_FILE
+    write_private(path, f"{public.to_text()}\n".encode())
+    write_private(home / SITE_FILE, text.encode())
+    values = {
+        "site": site.id,
+        "grants": str(home / SITE_FILE),
+        "public": public.to_text(),
+        "fingerprint": public.fingerprint(),
+        "public_file": str(path),
+    }
+    lines = [
+        f"grants: {home / SITE_FILE} (read them, and change what you do not grant)",
+        f"public keys: {path} (the coordinator enters them in its roster)",
+        f"fingerprint: {public.fingerprint()} (compare it with the coordinator over the phone)",
+        public.to_text(),
+    ]
+    answer(arguments, values, lines)
+    return 0
+
+
+def _check_grants(text: str) -> None:
+    import tomllib
+
+    try:
+        SiteConfig.model_validate(tomllib.loads(text))
+    except ValidationError as error:
+        raise config_error(error, "the new site") from None
+
+
+def _confirm(question: str) -> None:
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise ConfigError("the new site", expected="yes", found="another answer", remedy="nothing was made")
+
+
+def run_pin(arguments: argparse.Namespace) -> int:
+    """Pin the coordinator; print its fingerprint."""
+    from client.site import pin_coordinator
+
+    read_site(arguments.dir)
+    public = _read_public(arguments.public)
+    path = arguments.dir / KEYS_DIR / COORDINATOR_FILE
+    if path.exists() and not arguments.replace:
+        pinned = _read_public(path)
+        if pinned != public:
+            raise ConfigError(
+                f"{path}",
+                expected="no other coordinator",
+                found=pinned.fingerprint(),
+                remedy="compare fingerprints over the phone; --replace pins the new one",
+            )
+    pin_coordinator(arguments.dir, public)
+    line = f"pinned: {public.fingerprint()} (compare it with the coordinator over the phone)"
+    answer(arguments, {"fingerprint": public.fingerprint(), "public_file": str(path)}, [line])
+    return 0
+
+
+def run_check(arguments: argparse.Namespace) -> int:
+    """Open the site and its data set, and judge a job where one is given."""
+    from client.checks import check_site
+    from protocol.job import read_job
+
+    job = read_job(arguments.job) if arguments.job is not None else None
+    report = check_site(arguments.dir, job)
+    answer(arguments, report.values(), report.lines())
+    return PolicyRefusal.exit_code if report.reasons else 0
+
+
+def run_budget(arguments: argparse.Namespace) -> int:
+    """What was spent, from the ledger, against the site's limit."""
+    from client.checks import budget_of
+
+    config = read_site(arguments.dir)
+    spent = [budget_of(arguments.dir, config, name) for name in sorted({config.accept.data, *config.data})]
+    lines = [
+        f"{each.data}: epsilon {each.epsilon:.3f} of {each.limit:g} at delta {each.delta:g}, "
+        f"{each.rounds} rounds in {each.runs} runs"
+        for each in spent
+    ]
+    answer(arguments, {"data": {each.data: each.values() for each in spent}}, lines)
+    return 0
+
+
+def _read_public(path: Path) -> PublicIdentity:
+    try:
+        text = path.read_bytes().decode("ascii", "replace")
+    except OSError as error:
+        raise ConfigError(f"{path}", expected="a file of public keys", found=error.strerror or "none") from None
+    return PublicIdentity.from_text(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

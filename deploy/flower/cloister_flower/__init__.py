@@ -1,0 +1,1 @@
+"""Cloister as a Flower app; the code is the installed one."""

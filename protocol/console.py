@@ -1,0 +1,48 @@
+"""What the command lines of both ends share: one handler for all errors, JSON or lines on standard output.
+
+Results go to standard output, everything else to standard error. Exit codes are those of `privacy.errors`, 0 for
+success, 2 also for a command line that cannot be read, 1 for what nobody foresaw, 130 when it is interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+
+from privacy.errors import CloisterError
+
+INTERRUPTED = 130
+
+
+def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Parse, run one command, return its exit code; print one line and return a documented code when it fails.
+
+    Every command of the parser sets `run`: a function from the parsed arguments to an exit code.
+    """
+    arguments = parser.parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+    except CloisterError as error:
+        sys.stderr.write(f"{parser.prog}: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{parser.prog}: interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 0
+    return code
+
+
+def answer(arguments: argparse.Namespace, values: Mapping[str, object], lines: Sequence[str]) -> None:
+    """Print a result: `values` as JSON with `--json`, else `lines` for a person."""
+    if arguments.json:
+        sys.stdout.write(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add `--json`, which `answer` reads."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")

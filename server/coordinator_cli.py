@@ -1,0 +1,71 @@
+"""`cloister coordinator`: make a coordinator's folder, and enter the sites that it may work with."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from privacy.errors import ConfigError
+from privacy.sealing import PublicIdentity
+from protocol.console import add_json, answer
+
+
+def register(commands: Any) -> None:
+    """Add the coordinator's commands to `cloister`."""
+    parser = commands.add_parser("coordinator", help="keys, roster and held-out data of a coordinator")
+    own = parser.add_subparsers(required=True, metavar="COMMAND")
+    init = own.add_parser("init", help="make a coordinator's folder: keys, empty roster, settings")
+    init.add_argument("dir", type=Path, help="the coordinator's folder")
+    init.add_argument("--held-out", type=Path, help="data file that models are measured on: public or your own")
+    add_json(init)
+    init.set_defaults(run=run_init)
+    add = own.add_parser("add-site", help="enter a site's public keys in the roster")
+    add.add_argument("dir", type=Path, help="the coordinator's folder")
+    add.add_argument("id", help="the site's id, as in its site.toml")
+    add.add_argument("public", type=Path, help="file with the site's public keys, as `cloister-site init` printed them")
+    add.add_argument("--replace", action="store_true", help="the site has new keys: enter them in place of the old")
+    add_json(add)
+    add.set_defaults(run=run_add_site)
+
+
+def run_init(arguments: argparse.Namespace) -> int:
+    """Make the folder; print the public keys' fingerprint."""
+    from server.coordinator import KEYS_DIR, PUBLIC_FILE, SETTINGS_FILE, init_coordinator
+
+    held_out: Path | None = arguments.held_out
+    if held_out is not None and not held_out.is_file():
+        raise ConfigError(f"--held-out {held_out}", expected="a data file", found="none")
+    public = init_coordinator(arguments.dir, held_out)
+    path = arguments.dir / KEYS_DIR / PUBLIC_FILE
+    values = {"public": public.to_text(), "fingerprint": public.fingerprint(), "public_file": str(path)}
+    lines = [
+        f"public keys: {path} (every site pins them)",
+        f"fingerprint: {public.fingerprint()} (each site compares it with you over the phone)",
+    ]
+    if held_out is None:
+        lines.append(f"held-out data: none yet; name it in {arguments.dir / SETTINGS_FILE}")
+    answer(arguments, values, lines)
+    return 0
+
+
+def run_add_site(arguments: argparse.Namespace) -> int:
+    """Enter a site; print its fingerprint and the number of sites."""
+    from server.coordinator import add_site, read_roster
+
+    public = read_public(arguments.public)
+    add_site(arguments.dir, arguments.id, public, replace=arguments.replace)
+    count = len(read_roster(arguments.dir))
+    values = {"site": arguments.id, "fingerprint": public.fingerprint(), "sites": count}
+    lines = [f"{arguments.id}: {public.fingerprint()} (compare it with the site over the phone)", f"sites: {count}"]
+    answer(arguments, values, lines)
+    return 0
+
+
+def read_public(path: Path) -> PublicIdentity:
+    """The public keys in a text file. Raises: ConfigError."""
+    try:
+        text = path.read_bytes().decode("ascii", "replace")
+    except OSError as error:
+        raise ConfigError(f"{path}", expected="a file of public keys", found=error.strerror or "none") from None
+    return PublicIdentity.from_text(text)

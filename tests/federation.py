@@ -25,7 +25,7 @@ from learning.model import build_head, get_state
 from privacy.dp import Charge
 from privacy.sealing import Identity, PublicIdentity, SealContext, open_sealed, peek_context, seal
 from protocol.job import Job, parse_job
-from protocol.messages import ARRAYS, TRAIN, Order
+from protocol.messages import ARRAYS, CONFIG, TRAIN, Order
 from protocol.payload import (
     arrays_record,
     as_float32,
@@ -177,14 +177,12 @@ class Federation:
 
     def greet(self, *, run: str = RUN, timeout_s: float | None = 60.0) -> Cohort:
         """Greet all nodes as the coordinator does. Raises: QuorumError."""
-        if run != RUN:
-            self._sealed = self._sealing(run)
         nodes = list(self.grid.get_node_ids())
         return greet(self._sealed, nodes, run=run, job=self.job, record=self.record, timeout_s=timeout_s)
 
-    def restart_coordinator(self) -> None:
-        """The coordinator begins anew with the roster as it is now."""
-        self._sealed = self._sealing(RUN)
+    def restart_coordinator(self, run: str = RUN) -> None:
+        """The coordinator begins anew, with the roster as it is now."""
+        self._sealed = self._sealing(run)
 
     def train(self, cohort: Cohort, *, timeout_s: float = 60.0) -> Trained:
         """All rounds of the job with the job's strategy. Raises: QuorumError."""
@@ -204,13 +202,19 @@ class Federation:
         """Greet and train."""
         return self.train(self.greet())
 
-    def ask_round(self, number: int, site: str) -> Message:
+    def ask_round(self, number: int, site: str, *, run: str = RUN, model: bool = True) -> Message:
         """Ask one site for a round, past the strategy; the reply as it comes out of the sealing."""
-        order = Order(run=RUN, job=self.job.canonical(), round=number)
-        content = RecordDict({ARRAYS: arrays_record(self.first_model()), "config": order.record()})
+        order = Order(run=run, job=self.job.canonical(), round=number)
+        content = RecordDict({CONFIG: order.record()})
+        if model:
+            content[ARRAYS] = arrays_record(self.first_model())
         message = Message(content, dst_node_id=self.node(site), message_type=TRAIN)
         (reply,) = self._sealed.send_and_receive([message], timeout=60.0)
         return reply
+
+    def opened(self, envelope: Envelope) -> RecordDict:
+        """What the coordinator reads of an answer on the wire."""
+        return decode_content(self.open_reply(self.names[envelope.node], envelope.sealed))
 
     def open_reply(self, site: str, sealed: bytes) -> bytes:
         """What the coordinator reads of a site's sealed answer."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from learning.storage import make_private_dir, write_private
 from privacy.dp import Charge
-from privacy.errors import BudgetError, SealError
+from privacy.errors import BudgetError, ConfigError, SealError
 from privacy.sealing import ReplayRule, SealContext, Verdict
 
 LEDGER_FILE = "ledger.jsonl"
@@ -32,12 +32,12 @@ class FileLedger:
         """All charges, oldest first. Raises: BudgetError when the file is damaged: nothing may be spent then."""
         if not self._path.exists():
             return []
-        lines = self._path.read_text(encoding="utf-8").split("\n")
         try:
+            lines = self._path.read_text(encoding="utf-8").split("\n")
             if lines[-1]:
                 raise ValueError
             return [Charge(**json.loads(line)) for line in lines[:-1]]
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, ConfigError):
             raise BudgetError(
                 f"{self._path}", expected="whole lines of charges", found="a damaged one", remedy="restore the file"
             ) from None

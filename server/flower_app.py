@@ -45,8 +45,8 @@ def main(grid: Grid, context: Context) -> None:
 
 def _watch(event: Event) -> None:
     if event.kind in _SHOWN:
-        round_number = f"round {event.round}: " if event.round else ""
-        _LOG.info("%s", f"{event.kind.value}: {round_number}{event.site} {event.text}".strip())
+        words = (f"round {event.round}" if event.round else "", event.site, event.text)
+        _LOG.info("%s: %s", event.kind.value, ", ".join(word for word in words if word))
 
 
 def _log_to_stderr() -> None:

@@ -11,21 +11,22 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from learning.base import WEIGHTS, Base
+from learning.base import WEIGHTS, open_base
 from learning.examples import TokenExamples, load_tokeniser, tokenise
-from learning.model import Classifier, Head, build_classifier, encoder_width, load_encoder, set_state
+from learning.model import HEAD_PREFIX, Classifier, Head, build_classifier, encoder_width, load_encoder, set_state
 from learning.options import ModelPlan, Tune
 from learning.storage import write_dir
 from learning.training import predict_logits
-from privacy.errors import ConfigError
+from privacy.errors import ConfigError, ProtocolError
 
 HEAD_FILE = "head.safetensors"
 ABOUT_FILE = "cloister.json"
@@ -36,8 +37,10 @@ FORMAT = 1
 class About:
     """What a model folder says of itself. `base`: name and SHA-256 of the base's weights; `job`: its digest."""
 
-    labels: tuple[str, ...]
-    max_tokens: int
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
+
+    labels: Annotated[tuple[str, ...], Field(min_length=1)]
+    max_tokens: Annotated[int, Field(ge=1)]
     base: str
     base_sha256: str
     tune: Tune
@@ -87,16 +90,15 @@ def _classifier(plan: ModelPlan, state: dict[str, NDArray[np.float32]]) -> Class
 
 
 class Predictor:
-    """A model folder, loaded: texts in, logits and labels out."""
+    """A model folder, loaded: texts in, logits and labels out.
+
+    Raises: ConfigError when the folder is not one that `export_model` wrote.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.about = read_about(folder)
-        self._base = Base(name=str(folder), folder=folder, sha256="")
-        head = Head(encoder_width(self._base), len(self.about.labels))
-        try:
-            set_state(head, {f"head.{name}": value for name, value in load_file(folder / HEAD_FILE).items()})
-        except (OSError, SafetensorError):
-            raise ConfigError(f"{folder}", expected=f"a model folder with {HEAD_FILE}", found="none") from None
+        self._base = open_base(folder, str(folder))
+        head = _read_head(folder, encoder_width(self._base), len(self.about.labels))
         self._model = Classifier(load_encoder(self._base), head)
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -112,16 +114,28 @@ class Predictor:
         return torch.softmax(torch.from_numpy(logits), dim=-1).numpy()
 
 
+def _read_head(folder: Path, width: int, labels: int) -> Head:
+    head = Head(width, labels)
+    try:
+        set_state(head, {HEAD_PREFIX + name: value for name, value in load_file(folder / HEAD_FILE).items()})
+    except OSError:
+        raise ConfigError(f"{folder}", expected=f"a model folder with {HEAD_FILE}", found="none") from None
+    except SafetensorError:
+        raise ConfigError(f"{folder / HEAD_FILE}", expected="a safetensors file", found="something else") from None
+    except ProtocolError as error:
+        raise ConfigError(f"{folder / HEAD_FILE}: {error}") from None
+    return head
+
+
 def read_about(folder: Path) -> About:
     """Read `cloister.json` of a model folder. Raises: ConfigError when there is none or it is malformed."""
     try:
-        values: dict[str, Any] = json.loads((folder / ABOUT_FILE).read_text(encoding="utf-8"))
-        values["labels"], values["tune"] = tuple(values["labels"]), Tune(values["tune"])
-        about = About(**values)
+        about = TypeAdapter(About).validate_json((folder / ABOUT_FILE).read_bytes())
     except OSError:
         raise ConfigError(f"{folder}", expected=f"a model folder with {ABOUT_FILE}", found="none") from None
-    except (ValueError, KeyError, TypeError):
-        raise ConfigError(f"{folder / ABOUT_FILE}", expected="what Cloister writes", found="something else") from None
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors(include_input=False)[0]["loc"])) or "no JSON object"
+        raise ConfigError(f"{folder / ABOUT_FILE}", expected="what Cloister writes", found=f"{place}") from None
     if about.format != FORMAT:
         raise ConfigError(f"{folder / ABOUT_FILE}", expected=f"format {FORMAT}", found=str(about.format))
     return about

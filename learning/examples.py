@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from learning.base import Base
-from learning.model import mean_of_tokens
+from learning.model import PADDED_POSITIONS, mean_of_tokens
+from privacy.errors import ConfigError
 
 Indices = NDArray[np.int64]
 Progress = Callable[[int, int], None]
@@ -94,16 +95,33 @@ class VectorExamples:
 
 
 def load_tokeniser(base: Base, max_tokens: int) -> tuple[Tokeniser, int]:
-    """The base model's own tokeniser, cutting at `max_tokens`, and its padding id."""
-    from transformers import AutoTokenizer
+    """The base model's own tokeniser, cutting at `max_tokens`, and its padding id.
 
-    tokenizer = AutoTokenizer.from_pretrained(str(base.folder), local_files_only=True)
+    Raises: ConfigError when the model has fewer positions than `max_tokens`.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    config = AutoConfig.from_pretrained(str(base.folder), local_files_only=True, trust_remote_code=False)
+    _check_positions(config, max_tokens)
+    tokenizer = AutoTokenizer.from_pretrained(str(base.folder), local_files_only=True, trust_remote_code=False)
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
         encoded = tokenizer(list(texts), truncation=True, max_length=max_tokens, padding=False)
         return [list(map(int, ids)) for ids in encoded["input_ids"]]
 
     return encode, int(tokenizer.pad_token_id or 0)
+
+
+def _check_positions(config: Any, max_tokens: int) -> None:
+    places = getattr(config, "max_position_embeddings", None)
+    if places is None:
+        return
+    if config.model_type in PADDED_POSITIONS:
+        places -= int(config.pad_token_id) + 1  # they count from the padding's number on
+    if max_tokens > places:
+        raise ConfigError(
+            "model.max_tokens", expected=f"at most {places}, the positions of the base", found=str(max_tokens)
+        )
 
 
 def tokenise(

@@ -21,8 +21,9 @@ from privacy.errors import ProtocolError, TrainingError
 
 State = dict[str, NDArray[np.float32]]
 HEAD_PREFIX = "head."
-_PADDED_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert"})
-_ABSOLUTE_POSITIONS = frozenset({"bert", "electra", "ernie"}) | _PADDED_POSITIONS
+PADDED_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
+"""Model types whose positions count from the padding id on."""
+_ABSOLUTE_POSITIONS = frozenset({"bert", "electra", "ernie", "roberta", "xlm-roberta", "camembert"})
 
 
 class Head(nn.Module):
@@ -68,7 +69,7 @@ class Classifier(nn.Module):
         if config.model_type not in _ABSOLUTE_POSITIONS or not _embeddings_tuned(self.encoder):
             return {}
         types = {"token_type_ids": torch.zeros_like(ids)} if config.type_vocab_size else {}
-        if config.model_type in _PADDED_POSITIONS:
+        if config.model_type in PADDED_POSITIONS:
             mask = inputs["attention_mask"]
             return {**types, "position_ids": torch.cumsum(mask, dim=1) * mask + int(config.pad_token_id)}
         return {**types, "position_ids": torch.arange(ids.shape[1], device=ids.device).expand_as(ids).contiguous()}
@@ -90,11 +91,11 @@ def load_encoder(base: Base, dropout: float = 0.0) -> nn.Module:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    config = AutoConfig.from_pretrained(str(base.folder), local_files_only=True)
+    config = AutoConfig.from_pretrained(str(base.folder), local_files_only=True, trust_remote_code=False)
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
         if hasattr(config, name):
             setattr(config, name, dropout)
-    options: dict[str, bool] = {}
+    options: dict[str, bool] = {"trust_remote_code": False}  # code in a model's folder never runs
     if config.model_type in {"bert", "roberta", "xlm-roberta", "camembert", "ernie", "mpnet"}:
         # A pooler would be an unused trainable layer: the head reads the mean of the tokens.
         options["add_pooling_layer"] = False
@@ -171,7 +172,7 @@ def get_state(model: nn.Module) -> State:
 def set_state(model: nn.Module, state: Mapping[str, NDArray[np.float32]]) -> None:
     """Write a state into the tuned parameters.
 
-    Raises: ProtocolError when names or shapes differ or a number is not finite; the model is then unchanged.
+    Raises: ProtocolError when names or shapes differ or a number is no finite float32; the model is then unchanged.
     """
     prefix = HEAD_PREFIX if isinstance(model, Head) else ""
     named = {prefix + name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -180,11 +181,14 @@ def set_state(model: nn.Module, state: Mapping[str, NDArray[np.float32]]) -> Non
         raise ProtocolError(
             "the model's state", expected=f"{len(named)} arrays", found=f"missing {missing[:3]}, unknown {extra[:3]}"
         )
+    arrays: State = {}
     for name, parameter in named.items():
         if tuple(parameter.shape) != state[name].shape:
             raise ProtocolError(name, expected=f"shape {tuple(parameter.shape)}", found=f"{state[name].shape}")
-        if not np.isfinite(state[name]).all():
+        with np.errstate(over="ignore"):
+            arrays[name] = np.ascontiguousarray(state[name], dtype=np.float32)
+        if not np.isfinite(arrays[name]).all():
             raise ProtocolError(name, expected="finite numbers", found="some that are not")
     with torch.no_grad():
         for name, parameter in named.items():
-            parameter.copy_(torch.from_numpy(np.ascontiguousarray(state[name])))
+            parameter.copy_(torch.from_numpy(arrays[name]))

@@ -11,17 +11,19 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from learning.base import Base
+from learning.base import Base, reading_digest
 from learning.examples import Examples, TokenExamples, VectorExamples, load_tokeniser, sentence_vectors, tokenise
 from learning.model import load_encoder
 from learning.records import Table
 from learning.storage import make_private_dir, write_dir
 from learning.training import pick_device
+from privacy import anonymise
 from privacy.anonymise import Anonymiser, HiddenCounts, Profile
 from privacy.errors import AnonymiseError, DataError
 
@@ -46,6 +48,7 @@ class Recipe:
     def name(self) -> str:
         """The cache folder's name: a hash of everything that the examples depend on."""
         parts = [CACHE_VERSION, self.source, self.profile, self.base.sha256, self.max_tokens, self.vectors]
+        parts.append(reading_digest(self.base))
         return hashlib.sha256(b"cloister/v1/cache\x00" + json.dumps(parts).encode()).hexdigest()[:32]
 
 
@@ -85,11 +88,25 @@ def prepare(
 
 
 def profile_digest(profile: Profile, key: bytes) -> str:
-    """What stands for a profile and the key of its pseudonyms in a cache's name; the key cannot be told from it."""
+    """What stands for a profile and the key of its pseudonyms in a cache's name; the key cannot be told from it.
+
+    The detectors' own code and word lists are part of it: an upgrade that finds more leaves no text as it was before.
+    """
     rules = [profile.name, profile.ages_over, profile.earliest_year, sorted(profile.treatments.items())]
     digest = hashlib.sha256(b"cloister/v1/cache-profile\x00" + json.dumps(rules).encode())
     digest.update(hashlib.sha256(key).digest())
+    digest.update(_detectors_digest())
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _detectors_digest() -> bytes:
+    digest = hashlib.sha256()
+    root = Path(anonymise.__file__).parent
+    for file in sorted(root.rglob("*")):
+        if file.is_file() and file.suffix != ".pyc":
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.digest()
 
 
 def load_prepared(folder: Path, recipe: Recipe) -> Prepared:
@@ -149,10 +166,10 @@ def _hide(
             redacted = anonymiser.redact(table.texts([int(row)])[0], table.linked(int(row)))
         except AnonymiseError:
             hidden = hidden.merge(HiddenCounts.of_withheld())
-            continue
-        hidden = hidden.merge(HiddenCounts.of(redacted.findings))
-        texts.append(redacted.text)
-        kept.append(int(row))
+        else:
+            hidden = hidden.merge(HiddenCounts.of(redacted.findings))
+            texts.append(redacted.text)
+            kept.append(int(row))
         if done % 100 == 0 or done == len(rows):
             report("anonymise", done, len(rows))
     return texts, np.asarray(kept, dtype=np.int64), hidden

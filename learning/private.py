@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from learning.examples import Examples, Indices
 from learning.options import Precision, TrainingPlan
-from learning.training import Proximal, Steps, StepSizes, make_optimiser, pick_device, record_losses
+from learning.training import Proximal, Steps, StepSizes, make_optimiser, pick_device, record_losses, refuse_infinite
 from privacy.dp.engine import PrivateStep
 from privacy.dp.plan import Plan
 from privacy.dp.sampling import Contributions, PoissonSampler, bound_contributions
@@ -75,6 +75,7 @@ def train_round_privately(
             if on_step is not None:
                 on_step(number + 1, plan.steps_per_round)
         taken = step.steps_taken
+    refuse_infinite(model, round_number)  # of what was released, so it tells nothing more
     model.eval()
     return taken
 

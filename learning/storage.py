@@ -44,7 +44,7 @@ def write_json(path: Path, value: object) -> None:
 def write_dir(path: Path, fill: Callable[[Path], None]) -> None:
     """Make a folder for its owner alone by filling a temporary one and renaming it: it is there whole or not at all.
 
-    A folder of that name that is there already (another process was faster) is kept.
+    A folder of that name that is there already and holds anything (another process was faster) is kept.
     """
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))  # mkdtemp makes it 0700
     try:
@@ -56,9 +56,13 @@ def write_dir(path: Path, fill: Callable[[Path], None]) -> None:
             entry.chmod(PRIVATE_FILE)
             with entry.open("rb") as stream:
                 os.fsync(stream.fileno())
-        if not path.exists():
+        # Looking first and renaming then would leave a gap: the rename itself tells whether one is there.
+        try:
             temporary.rename(path)
-            _sync_dir(path.parent)
+        except OSError:
+            if not path.is_dir():
+                raise
+        _sync_dir(path.parent)
     finally:
         if temporary.exists():
             shutil.rmtree(temporary)

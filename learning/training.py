@@ -35,7 +35,10 @@ def tuned(model: nn.Module) -> list[nn.Parameter]:
 
 
 def make_optimiser(model: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:
-    """The local optimiser over the tuned parameters; its state lives for one round, as in FedAvg."""
+    """The local optimiser over the tuned parameters; its state lives for one round, as in FedAvg.
+
+    Weight decay is decoupled in AdamW (Loshchilov and Hutter 2019); in SGD it is torch's, added to the gradient.
+    """
     if plan.optimiser is Optimiser.SGD:
         return torch.optim.SGD(
             tuned(model), lr=plan.learning_rate, momentum=plan.momentum, weight_decay=plan.weight_decay
@@ -46,7 +49,7 @@ def make_optimiser(model: nn.Module, plan: TrainingPlan) -> torch.optim.Optimize
 def record_losses(
     model: nn.Module, examples: Examples, indices: Indices, plan: TrainingPlan, device: torch.device
 ) -> Tensor:
-    """Weighted cross-entropy of each record, float32 (B,)."""
+    """Weighted cross-entropy of each record, float32 (B,). A lot is divided by its records, not by their weights."""
     with autocast(plan.precision, device):
         logits = model(**examples.inputs(indices, device))
     labels = torch.from_numpy(examples.labels[indices]).to(device)
@@ -98,7 +101,7 @@ def train_round(
 ) -> None:
     """Train one round without privacy, in place. The same seed, data and round give the same model on one machine.
 
-    Raises: TrainingError when the loss is no longer finite.
+    Raises: TrainingError when the loss, or at the end of the round a weight, is no longer finite.
     """
     device = pick_device()
     model.to(device).train()
@@ -127,7 +130,19 @@ def train_round(
         scaler.update()
         if on_step is not None:
             on_step(step + 1, plan.steps_per_round)
+    refuse_infinite(model, round_number)
     model.eval()
+
+
+def refuse_infinite(model: nn.Module, round_number: int) -> None:
+    """Returns only if every tuned weight is finite: the last step of a round has no later loss that would tell."""
+    if not all(bool(torch.isfinite(p).all()) for p in tuned(model)):
+        raise TrainingError(
+            f"round {round_number}",
+            expected="finite weights",
+            found="some that are not",
+            remedy="lower training.learning_rate",
+        )
 
 
 def shuffled_lots(count: int, plan: TrainingPlan, round_number: int) -> Iterator[Indices]:

@@ -77,7 +77,7 @@ def test_a_small_alpha_skews_and_a_large_one_is_iid() -> None:
 
 def test_shares_of_a_label_scatter_as_the_dirichlet_distribution_says() -> None:
     # A share of Dir(alpha, ..., alpha) over N sites has mean 1/N and variance (1/N)(1 - 1/N) / (N alpha + 1).
-    # 400 labels of 1000 rows: the standard error of the variance is under 10 %; false alarms at 30 % are below 1 in 100.
+    # 400 labels of 1000 rows: the standard error of the variance is under 10 %; false alarms at 30 %: below 1 in 100.
     labels = np.repeat(np.arange(400), 1000)
     rows = Rows(units=[str(row) for row in range(len(labels))], labels=labels)
     first = partition_units(Dirichlet(0.5), rows, sites=5, seed=2)[0]

@@ -100,6 +100,14 @@ def test_a_second_init_changes_nothing(home: Home) -> None:
     assert home.files() == before
 
 
+def test_init_keeps_grants_that_were_written_by_hand(home: Home) -> None:
+    home.site.mkdir()
+    (home.site / "site.toml").write_text("mine")
+    assert home.init("--yes")[0] == ConfigError.exit_code
+    assert [path.name for path in home.site.iterdir()] == ["site.toml"]
+    assert (home.site / "site.toml").read_text() == "mine"
+
+
 @pytest.mark.parametrize(("typed", "made"), [("y\n", True), ("yes\n", True), ("n\n", False), ("", False)])
 def test_init_asks_before_size_and_id_become_public(
     home: Home, monkeypatch: pytest.MonkeyPatch, typed: str, made: bool

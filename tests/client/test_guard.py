@@ -66,7 +66,7 @@ REFUSALS = {
     "the profile": (
         {"anonymisation": {"profile": "gdpr-pseudonymise"}},
         {"anonymisation": {"profile": "hipaa-safe-harbor"}},
-        "profile hipaa-safe-harbor is demanded, and neither it nor the job's gdpr-pseudonymise hides all that the other hides",
+        "profile hipaa-safe-harbor is demanded, and neither it nor the job's gdpr-pseudonymise hides all that",
     ),
     "no data set": ({}, {"accept": {"data": "others"}}, "the site has no data set others"),
 }

@@ -17,8 +17,8 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def trained(folder, base, strategy, *, lot=8, **more):
-    job = {"federation": {**SETTINGS, "strategy": strategy, **more}, "training": {"lot": lot}}
+def trained(folder, base, strategy, *, training=None, **more):
+    job = {"federation": {**SETTINGS, "strategy": strategy, **more}, "training": training or {}}
     federation = Federation(folder, base, sites=3, job=job)
     for site, size in SIZES.items():
         federation.grant(site, {"data.records": {"published_size": size, "rows": "rows.npy"}})
@@ -86,15 +86,17 @@ def size_of(update):
 
 
 def test_fedprox_pulls_the_update_towards_the_rounds_first_model_the_more_the_larger_mu_is(tmp_path, tiny_base):
-    """Two steps of size 0.1 over all records, whose gradients are nearly one g: the second adds -0.1 (g - mu 0.1 g)."""
+    """Two steps of size s = 0.001 over all records, whose gradients are nearly one g: the second adds -s (1 - s mu) g."""
+    small = {"lot": 24, "learning_rate": 1e-3}
     free, held, pulled = (
-        trained(tmp_path / str(mu), tiny_base, "fedprox", lot=24, rounds=1, proximal_mu=mu) for mu in (0.0, 4.0, 9.0)
+        trained(tmp_path / str(mu), tiny_base, "fedprox", training=small, rounds=1, proximal_mu=mu)
+        for mu in (0.0, 400.0, 900.0)
     )
-    plain = trained(tmp_path / "plain", tiny_base, "fedavg", lot=24, rounds=1, proximal_mu=9.0)
+    plain = trained(tmp_path / "plain", tiny_base, "fedavg", training=small, rounds=1, proximal_mu=900.0)
     for site in SIZES:
         sizes = [size_of(each.updates[0][site]) for each in (free, held, pulled)]
-        assert sizes[1] / sizes[0] == pytest.approx(1.6 / 2, abs=0.1)
-        assert sizes[2] / sizes[0] == pytest.approx(1.1 / 2, abs=0.1)
+        assert sizes[1] / sizes[0] == pytest.approx(1.6 / 2, abs=0.01)
+        assert sizes[2] / sizes[0] == pytest.approx(1.1 / 2, abs=0.01)
         # mu is FedProx's alone: without it, and under another strategy, the update is the same bit for bit.
         for name, value in free.updates[0][site].items():
             assert np.array_equal(value, plain.updates[0][site][name])

@@ -7,16 +7,18 @@ two.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from privacy.dp.bookkeeping import NormMode, Units
 from privacy.dp.clipping import UnitOptimizer
-from privacy.dp.layers import RecordHooks, adds_up, refuse_unfit_pass, refuse_unfit_rows, refuse_unsupported
+from privacy.dp.hooks import RecordHooks
+from privacy.dp.layers import refuse_unsupported
 from privacy.dp.plan import Plan
 from privacy.dp.stream import SecureStream
 from privacy.errors import BudgetError, TrainingError
@@ -26,7 +28,8 @@ class PrivateStep:
     """Trains `model` by `plan` for one round: at most `plan.steps_per_round` releases, each of one lot.
 
     `model`: on its device, in training mode; Linear, Embedding and LayerNorm layers may be trainable (LoRA included).
-    `optimizer`: holds every trainable parameter of the model, and no other. `noise`: this round's stream.
+    `optimizer`: holds every trainable parameter of the model, and no other. `noise`: this round's stream. `mode`: how
+    norms are got; what is released is the same to float tolerance.
 
     Raises: TrainingError for a model or optimizer with which the claim would not hold, by the layer's name.
     Guarantees: the released gradient is (sum of clipped unit gradients + N(0, (sigma C)^2)) / divisor, equal to a
@@ -35,15 +38,21 @@ class PrivateStep:
     a unit, several batches.
     """
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, plan: Plan, noise: SecureStream) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        plan: Plan,
+        noise: SecureStream,
+        mode: NormMode = NormMode.AUTO,
+    ) -> None:
         refuse_unsupported(model)
         self._names = {p: n for n, p in model.named_parameters() if p.requires_grad}
         _refuse_other_parameters(optimizer, self._names)
         self._model, self._plan = model, plan
         self._optimizer = UnitOptimizer(optimizer, plan, noise, tuple(self._names))
         self._optimizer.zero_grad()
-        self._hooks = RecordHooks(model)
-        self._unproved = set(self._names)
+        self._hooks = RecordHooks(model, mode)
         self._seen: set[int] = set()
         self._steps_taken = 0
         self._unusable: str | None = None
@@ -61,7 +70,7 @@ class PrivateStep:
         0 the model is not called.
 
         Raises: TrainingError for a unit that an earlier batch of the lot held, or that has more records than the plan
-        allows; for a pass that cannot be taken apart by record (see `layers`); after `close`. The sum is unchanged
+        allows; for a pass that cannot be taken apart by record (see `hooks`); after `close`. The sum is unchanged
         then.
         """
         self._require_usable()
@@ -71,15 +80,15 @@ class PrivateStep:
             return
         self._require_training_mode()
         try:
-            self._backward(losses, len(units))
-            self._prove(len(units))
-            self._optimizer.unit_rows = rows
+            batch = Units(rows)
+            self._backward(losses, batch)
             self._unusable = "a batch was interrupted half way"
+            self._optimizer.unit_rows, self._optimizer.traces = batch, self._hooks.traces
             self._optimizer.clip_and_accumulate()
             self._unusable = None
             self._seen |= newcomers
         finally:
-            # Also what a plain backward pass left: un-noised sums in `grad`.
+            self._optimizer.forget_batch()
             self._hooks.clear()
 
     def release(self) -> None:
@@ -117,8 +126,9 @@ class PrivateStep:
         self._optimizer.zero_grad()
         self._hooks.cleanup()
         for parameter in self._names:
-            if hasattr(parameter, "summed_grad"):
-                del parameter.summed_grad
+            for name in ("summed_grad", "lot_total"):
+                if hasattr(parameter, name):
+                    delattr(parameter, name)
 
     def __enter__(self) -> PrivateStep:
         return self
@@ -148,7 +158,9 @@ class PrivateStep:
             )
         return rows, newcomers
 
-    def _backward(self, losses: Callable[[nn.Module], Tensor], records: int) -> None:
+    def _backward(self, losses: Callable[[nn.Module], Tensor], batch: Units) -> None:
+        records = len(batch.rows)
+        self._hooks.begin(batch)
         with torch.enable_grad():
             values = losses(self._model)
         if values.dtype != torch.float32 or values.shape != (records,) or not values.requires_grad:
@@ -158,18 +170,9 @@ class PrivateStep:
                 found=f"{values.dtype} {tuple(values.shape)}{'' if values.requires_grad else ', detached'}",
                 remedy="return one loss for each record, without reduction",
             )
-        refuse_unfit_pass(self._names)
-        with warnings.catch_warnings():
-            # Token ids and frozen inputs need no gradient; Opacus reads only the gradients of outputs.
-            warnings.filterwarnings("ignore", message="Full backward hook is firing")
+        with _full_precision(values.device):
             values.sum().backward()  # type: ignore[no-untyped-call]
-
-    def _prove(self, records: int) -> None:
-        """Row counts at each batch; that rows add up to autograd's sum, until it was seen once for each parameter."""
-        for parameter, name in self._names.items():
-            refuse_unfit_rows(parameter, name, records)
-            if parameter in self._unproved and adds_up(parameter, name):
-                self._unproved.remove(parameter)
+        self._hooks.refuse_bare_gradients()
 
     def _require_usable(self) -> None:
         if self._unusable is not None:
@@ -192,6 +195,18 @@ class PrivateStep:
 
 
 _CLOSED = "it was closed"
+
+
+@contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """Products of float32 are float32 here: neither autocast nor TF32, whatever the caller has set for the rest."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _refuse_other_parameters(optimizer: Optimizer, names: dict[nn.Parameter, str]) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
+from privacy.dp.clipping import CLIP_MARGIN
 from tests.privacy.dp.engines import PLAN, Case, assert_same, clipped_sum, linear_case, private_step, slow_clipped_sum
 
 torch.set_num_threads(1)
@@ -168,7 +169,7 @@ def test_a_unit_without_a_finite_gradient_counts_as_zero_and_harms_nobody(poison
         step.release()
     if poison == 1e38:
         extra = torch.sqrt(sum(((found[n] - others[n]) ** 2).sum() for n in found))
-        assert float(extra) == pytest.approx(PLAN.clip_norm, rel=1e-4)
+        assert float(extra) == pytest.approx(PLAN.clip_norm * (1 - CLIP_MARGIN), rel=1e-4)
     else:
         assert_same(found, others)
     assert all(p.isfinite().all() for p in case.model.parameters())

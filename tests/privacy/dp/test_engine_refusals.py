@@ -196,7 +196,7 @@ def test_a_parameter_used_outside_its_layer_is_refused() -> None:
         tied = lambda m: case.losses(m, [0, 1]) + m[0].weight.square().sum()  # noqa: E731
         refuse_batch(step, case.model, tied, torch.arange(2), "0.weight is used outside its layer")
         alone = lambda m: m[0].weight.square().sum() * torch.ones(2)  # noqa: E731
-        refuse_batch(step, case.model, alone, torch.arange(2), "per-record gradients of 0.weight")
+        refuse_batch(step, case.model, alone, torch.arange(2), "0.weight is used outside its layer")
 
 
 class Positions(nn.Module):

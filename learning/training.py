@@ -53,7 +53,7 @@ def record_losses(
     with autocast(plan.precision, device):
         logits = model(**examples.inputs(indices, device))
     labels = torch.from_numpy(examples.labels[indices]).to(device)
-    weights = torch.tensor(plan.class_weights, device=device) if plan.class_weights else None
+    weights = torch.tensor(plan.class_weights, dtype=torch.float32, device=device) if plan.class_weights else None
     return functional.cross_entropy(logits.float(), labels, reduction="none", weight=weights)
 
 

@@ -1,0 +1,222 @@
+"""The plan of a sum: what every site must agree on before it makes a key.
+
+Floors (Bonawitz et al. 2017, ePrint 2017/281, section 6.2): with a threshold t of at least floor(2n/3) + 1 two sets of
+t signers overlap in 2t - n sites, more than ceil(n/3) - 1 colluders, so that no two survivor sets can both be signed.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+from enum import Enum
+
+from privacy.errors import ConfigError, PolicyRefusal
+from privacy.secagg.context import Suite, check_name
+from privacy.secagg.encoding import frame, labelled_hash, u16, u64
+
+PLAN_LABEL = b"cloister/v1/secagg/plan"
+MAX_SITES = 100
+MIN_COHORT = 3
+CODE_BITS = 48
+"""A weight or a metric is an integer of this many bits, in limbs of half a lane."""
+CHUNK_BYTES = 256 * 1024
+
+
+class LaneWidth(Enum):
+    """Bits of one lane of the masked vector: sums are modulo 2^bits."""
+
+    BITS_32 = 32
+    BITS_16 = 16
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of one lane."""
+        return self.value // 8
+
+    @property
+    def dtype(self) -> str:
+        """The NumPy name of an unsigned little-endian lane."""
+        return f"<u{self.bytes}"
+
+    @property
+    def limb_bits(self) -> int:
+        """Bits of a weight or metric in one lane; the other half of the lane is headroom for the sum."""
+        return self.value // 2
+
+    @property
+    def limbs(self) -> int:
+        """Lanes of one weight or metric."""
+        return CODE_BITS // self.limb_bits
+
+    @property
+    def lanes_per_chunk(self) -> int:
+        """Lanes in 256 KiB."""
+        return CHUNK_BYTES // self.bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A number that rides in masked lanes: `low` to `high` in steps of `step` (the unit of its sum's exactness).
+
+    Raises: ConfigError for a range that is empty, not finite, or too fine for 48 bits.
+    """
+
+    name: str
+    low: float
+    high: float
+    step: float
+
+    def __post_init__(self) -> None:
+        check_name("a metric", self.name)
+        finite = all(math.isfinite(value) for value in (self.low, self.high, self.step))
+        if not finite or not self.low < self.high or self.step <= 0 or self.codes() >= 2**CODE_BITS:
+            raise ConfigError(
+                f"the range of metric {self.name} cannot be masked",
+                expected=f"low < high and at most 2^{CODE_BITS} - 1 steps",
+                found=f"{self.low} to {self.high} by {self.step}",
+            )
+
+    def codes(self) -> int:
+        """The code of `high`; that of `low` is 0."""
+        steps = (self.high - self.low) / self.step
+        return round(steps) if math.isfinite(steps) else 2**CODE_BITS
+
+    def to_bytes(self) -> bytes:
+        """Name and three doubles, framed."""
+        return frame(self.name.encode(), struct.pack(">3d", self.low, self.high, self.step))
+
+
+def smallest_threshold(invited: int) -> int:
+    """floor(2n/3) + 1."""
+    return 2 * invited // 3 + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecAggPlan:
+    """What is summed, how finely, and over how many sites at least.
+
+    dimensions: coordinates of one update. clip: each coordinate is clipped to +-clip. levels: steps between 0 and clip,
+    so that the scale is levels/clip. clip_norm: L2 norm of an update at most. weight_bound: the largest weight of a
+    site. threshold: shares that open a secret. cohort: survivors at least. invited: all site ids, the same over all
+    attempts; a site's index is its place in their sorted order, from 1.
+
+    Raises: ConfigError for anything below a floor (t >= floor(2n/3) + 1, cohort >= 3), and for sums that might not
+    fit a lane: invited * levels must be below 2^(bits - 1).
+    """
+
+    suite: Suite = Suite.HYBRID_AES256CTR
+    dimensions: int
+    lane: LaneWidth = LaneWidth.BITS_32
+    clip: float
+    levels: int
+    clip_norm: float
+    weight_bound: int
+    metrics: tuple[Metric, ...] = ()
+    threshold: int
+    cohort: int
+    invited: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for site in self.invited:
+            check_name("an invited site", site)
+        self._check_floors()
+        self._check_numbers()
+        if len({metric.name for metric in self.metrics}) != len(self.metrics):
+            raise ConfigError("a metric is named twice in a plan")
+
+    def _check_floors(self) -> None:
+        n = len(self.invited)
+        if self.invited != tuple(sorted(set(self.invited))):
+            raise ConfigError("the invited sites of a plan are named twice or out of order", expected="sorted site ids")
+        if not MIN_COHORT <= n <= MAX_SITES:
+            raise ConfigError("too few or too many sites", expected=f"{MIN_COHORT} to {MAX_SITES}", found=str(n))
+        floor = smallest_threshold(n)
+        if not floor <= self.threshold <= n:
+            raise ConfigError(
+                "the threshold is out of range", expected=f"{floor} to {n} of {n} sites", found=str(self.threshold)
+            )
+        if not MIN_COHORT <= self.cohort <= n:
+            raise ConfigError(
+                "the minimum cohort is out of range", expected=f"{MIN_COHORT} to {n}", found=str(self.cohort)
+            )
+
+    def _check_numbers(self) -> None:
+        if not 1 <= self.dimensions < 2**40 or not 1 <= self.weight_bound < 2**CODE_BITS:
+            raise ConfigError("dimensions and weight bound are positive", expected="at least 1")
+        for name, value in (("clip", self.clip), ("clip_norm", self.clip_norm)):
+            if not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"{name} must be a positive number", found=str(value))
+        room = 2 ** (self.lane.value - 1) - 1
+        if not 1 <= self.levels <= room // len(self.invited):
+            raise ConfigError(
+                "the sum might not fit a lane",
+                expected=f"levels of 1 to {room // len(self.invited)} for {len(self.invited)} sites",
+                found=str(self.levels),
+                remedy="lower levels or take wider lanes",
+            )
+        if len(self.invited) * (2**self.lane.limb_bits - 1) >= 2**self.lane.value:
+            raise ConfigError("the sum of weights might not fit its lanes", remedy="take wider lanes")
+
+    @property
+    def quorum(self) -> int:
+        """max(threshold, cohort): fewer survivors are never unmasked."""
+        return max(self.threshold, self.cohort)
+
+    @property
+    def lanes(self) -> int:
+        """Lanes of one masked vector: the coordinates, then the limbs of the weight and of each metric."""
+        return self.dimensions + (1 + len(self.metrics)) * self.lane.limbs
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of 256 KiB of one masked vector; the last may be shorter."""
+        return -(-self.lanes // self.lane.lanes_per_chunk)
+
+    def chunk_lanes(self, chunk: int) -> int:
+        """Lanes of chunk number `chunk`, from 0."""
+        return min(self.lane.lanes_per_chunk, self.lanes - chunk * self.lane.lanes_per_chunk)
+
+    def index_of(self, site: str) -> int:
+        """The index of an invited site, from 1. Raises: ConfigError for another site."""
+        if site not in self.invited:
+            raise ConfigError("a site is not invited by the plan", found=site)
+        return self.invited.index(site) + 1
+
+    def hash(self) -> bytes:
+        """SHA-256 over all fields, framed: 32 bytes."""
+        numbers = struct.pack(">2d", self.clip, self.clip_norm)
+        integers = (self.dimensions, self.levels, self.weight_bound, self.threshold, self.cohort)
+        return labelled_hash(
+            PLAN_LABEL,
+            u16(self.suite.value),
+            u16(self.lane.value),
+            numbers,
+            *(u64(value) for value in integers),
+            frame(*(metric.to_bytes() for metric in self.metrics)),
+            frame(*(site.encode() for site in self.invited)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteFloors:
+    """What a site asks for beyond the floors of every plan; a plan below them is refused before a key is made."""
+
+    cohort: int = MIN_COHORT
+    threshold: int = 0
+    suites: frozenset[Suite] = frozenset(Suite)
+
+    def check(self, plan: SecAggPlan) -> None:
+        """Raises: PolicyRefusal naming the floor that `plan` is below."""
+        if plan.cohort < self.cohort:
+            raise PolicyRefusal(
+                "the plan's cohort is below this site's", expected=f"at least {self.cohort}", found=str(plan.cohort)
+            )
+        if plan.threshold < self.threshold:
+            raise PolicyRefusal(
+                "the plan's threshold is below this site's",
+                expected=f"at least {self.threshold}",
+                found=str(plan.threshold),
+            )
+        if plan.suite not in self.suites:
+            raise PolicyRefusal("the plan's suite is not one that this site accepts", found=plan.suite.name)

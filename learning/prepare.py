@@ -95,12 +95,13 @@ def profile_digest(profile: Profile, key: bytes) -> str:
     rules = [profile.name, profile.ages_over, profile.earliest_year, sorted(profile.treatments.items())]
     digest = hashlib.sha256(b"cloister/v1/cache-profile\x00" + json.dumps(rules).encode())
     digest.update(hashlib.sha256(key).digest())
-    digest.update(_detectors_digest())
+    digest.update(detectors_digest())
     return digest.hexdigest()
 
 
 @lru_cache(maxsize=1)
-def _detectors_digest() -> bytes:
+def detectors_digest() -> bytes:
+    """SHA-256 over the detectors' code, word lists and profiles, as installed."""
     digest = hashlib.sha256()
     root = Path(anonymise.__file__).parent
     for file in sorted(root.rglob("*")):

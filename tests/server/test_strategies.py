@@ -86,8 +86,8 @@ def size_of(update):
 
 
 def test_fedprox_pulls_the_update_towards_the_rounds_first_model_the_more_the_larger_mu_is(tmp_path, tiny_base):
-    """Two steps of size s = 0.001 over all records, whose gradients are nearly one g: the second adds -s (1 - s mu) g."""
-    small = {"lot": 24, "learning_rate": 1e-3}
+    """Two small steps of size s over all records, with nearly one gradient g: the second adds -s (1 - s mu) g."""
+    small = {"lot": 24, "learning_rate": 1e-3, "momentum": 0.0}
     free, held, pulled = (
         trained(tmp_path / str(mu), tiny_base, "fedprox", training=small, rounds=1, proximal_mu=mu)
         for mu in (0.0, 400.0, 900.0)

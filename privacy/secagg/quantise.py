@@ -89,13 +89,14 @@ class Quantiser:
         """Rounds the coordinates from `start` on into `out`."""
         size = len(out)
         scaled, floor, uniform = self._scaled[:size], self._floor[:size], self._uniform[:size]
-        np.multiply(self._update[start : start + size], self._factor, out=scaled)
+        # In double precision by request: by NumPy's rules an array of float32 times a number is float32.
+        np.multiply(self._update[start : start + size], self._factor, out=scaled, dtype=np.float64)
         np.clip(scaled, -self._bound, self._bound, out=scaled)
         np.floor(scaled, out=floor)
         np.subtract(scaled, floor, out=scaled)
         # Compared, not added and floored: a float64 sum would round 2^24 + (1 - 2^-32) up, beyond `levels`.
         bits = np.frombuffer(self._stream.chunk(start // _BLOCK, 4 * size), dtype="<u4")
-        np.multiply(bits, 2.0**-32, out=uniform)
+        np.multiply(bits, 2.0**-32, out=uniform, dtype=np.float64)
         np.add(floor, np.less(uniform, scaled), out=floor)
         out[:] = floor.astype(f"<i{out.itemsize}").view(out.dtype)
 

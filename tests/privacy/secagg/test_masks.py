@@ -28,9 +28,8 @@ def test_a_chunk_is_counter_mode_from_block_two(size, chunk):
 
 def test_chunks_do_not_share_key_stream():
     stream = KeyStream(secrets.token_bytes(32))
-    blocks = [
-        bytes(stream.chunk(number, 262_144)[at : at + 16]) for number in (0, 1, 2) for at in range(0, 262_144, 16)
-    ]
+    chunks = [bytes(stream.chunk(number, 262_144)) for number in range(3)]
+    blocks = [chunk[at : at + 16] for chunk in chunks for at in range(0, 262_144, 16)]
     assert len(set(blocks)) == len(blocks)
 
 

@@ -104,7 +104,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("shares", BROKEN.values(), ids=BROKEN)
 def test_shares_that_do_not_combine_are_refused_in_one_and_the_same_words(shares):
-    with pytest.raises(ValueError, match="^the shares do not combine$"):
+    with pytest.raises(ValueError, match=r"^the shares do not combine$"):
         shamir.combine(shares, 2)
 
 

@@ -36,7 +36,8 @@ class Setup:
     """What a run needs beside the hosts of its sites.
 
     `nodes`: how many nodes to wait for before the greeting. `window`: messages under way at once. `timeout_s`: seconds
-    after which a site that was asked counts as absent. `work`: a private folder for checkpoints.
+    after which a site that was asked counts as absent. `work`: a private folder for checkpoints. `cache`: a private
+    folder for prepared held-out data, which runs over the same data may share (default: one in `work`).
     """
 
     run: str
@@ -49,6 +50,7 @@ class Setup:
     nodes: int
     window: int = DEFAULT_WINDOW
     timeout_s: float = DEFAULT_TIMEOUT_S
+    cache: Path | None = None
 
 
 @dataclass(kw_only=True)
@@ -85,7 +87,7 @@ def run_job(grid: Grid, setup: Setup, watch: Callable[[Event], None]) -> RunOutc
     record = RunRecord(watch)
     outcome = RunOutcome(record=record)
     try:
-        with Worker(setup.work, setup.job, setup.data) as worker:
+        with Worker(setup.work, setup.job, setup.data, setup.cache) as worker:
             _Run(grid, setup, worker, outcome).go()
     except CloisterError as error:
         outcome.error = error

@@ -29,12 +29,15 @@ from learning.model import build_classifier, build_head, get_state, set_state
 from learning.options import Tune
 from learning.prepare import Prepared, Recipe, Rows, prepare, profile_digest
 from learning.records import Columns, open_table
+from learning.storage import make_private_dir, write_private
 from learning.training import predict_logits
 from privacy.anonymise import Anonymiser, Profile, load_profile
 from privacy.errors import CloisterError, ConfigError
 from protocol.heldout import HeldOut
 from protocol.job import NO_PROFILE, RECORD_UNIT, Job, job_from_canonical
 from protocol.plans import base_of, model_plan
+
+KEY_FILE, KEY_BYTES = "pseudonyms.key", 32
 
 
 class Evaluator:
@@ -45,7 +48,7 @@ class Evaluator:
         self.base = base_of(self.job)
         self.plan = model_plan(self.job, self.base)
         self._data, self._cache = spec["data"], Path(spec["cache"])
-        self._key = secrets.token_bytes(32)
+        self._key = _pseudonym_key(make_private_dir(self._cache))
         self._model: nn.Module | None = None
         self._parts: dict[str, Prepared] = {}
 
@@ -125,6 +128,14 @@ class Evaluator:
             max_tokens=self.job.model.max_tokens,
             vectors=self.job.model.tune is Tune.HEAD,
         )
+
+
+def _pseudonym_key(cache: Path) -> bytes:
+    """The key of the cache's pseudonyms, made once beside it: whoever shares the cache finds what is there."""
+    file = cache / KEY_FILE
+    if not file.exists():
+        write_private(file, secrets.token_bytes(KEY_BYTES))
+    return file.read_bytes()
 
 
 def serve(evaluator: Evaluator, requests: IO[str], answers: IO[str]) -> None:

@@ -27,18 +27,22 @@ State = dict[str, NDArray[np.float32]]
 
 
 class Worker:
-    """A worker process for one run; use it as a context manager. `folder` holds its spec, caches and checkpoints."""
+    """A worker process for one run; use it as a context manager. `folder` holds its spec and checkpoints.
 
-    def __init__(self, folder: Path, job: Job, data: HeldOutData) -> None:
+    `cache`: a private folder for prepared data, shared by the runs that are given the same one; None: one in `folder`.
+    """
+
+    def __init__(self, folder: Path, job: Job, data: HeldOutData, cache: Path | None = None) -> None:
         self._folder = make_private_dir(folder)
         spec = folder / "worker.json"
-        write_json(spec, {"job": job.canonical(), "data": asdict(data), "cache": str(folder / "cache")})
+        write_json(spec, {"job": job.canonical(), "data": asdict(data), "cache": str(cache or folder / "cache")})
         self._process = subprocess.Popen(
             [sys.executable, "-m", "server.evaluator", str(spec)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
+            process_group=0,  # Ctrl-C is for this process, which then ends its worker
         )
         self._started = False
 

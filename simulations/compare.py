@@ -30,10 +30,16 @@ def alone(workspace: Workspace) -> dict[str, Any]:
     spec = folder / "spec.json"
     job = without_privacy(workspace.question.job)
     homes = [str(workspace.site_home(site)) for site in sorted(workspace.roster)]
-    cache = workspace.root / "federated" / "cache"
-    write_json(spec, {"job": job.canonical(), "data": asdict(workspace.data), "cache": str(cache), "sites": homes})
+    write_json(
+        spec,
+        {"job": job.canonical(), "data": asdict(workspace.data), "cache": str(workspace.cache), "sites": homes},
+    )
     process = subprocess.run(
-        [sys.executable, "-m", "simulations.alone", str(spec)], stdout=subprocess.PIPE, text=True, check=False
+        [sys.executable, "-m", "simulations.alone", str(spec)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        process_group=0,  # Ctrl-C is for this process, which then ends the other
     )
     answer = json.loads(process.stdout.strip().split("\n")[-1] or "{}") if process.stdout.strip() else {}
     if "ok" not in answer:

@@ -1,25 +1,47 @@
-"""A simulated federation on Flower's own Simulation Engine: the product's two apps, virtual nodes, processes of Ray."""
+"""A simulated federation on Flower's own Simulation Engine: the product's two apps, virtual nodes, processes of Ray.
+
+The coordinator runs in a thread of this process, the sites in Ray's. Ray's files lie in the workspace, for their owner
+alone, and go with it; what Flower and Ray would print stays unprinted, because an exception's text may hold a record.
+"""
 
 from __future__ import annotations
 
 import logging
-import os
+import shutil
+import tempfile
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
+from pathlib import Path
 
+import psutil
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
-from client.app import make_client_app
+from learning.options import Tune
+from learning.storage import make_private_dir
 from privacy.errors import TrainingError
-from server.app import RunOutcome, Setup, make_server_app
+from protocol.job import Job
+from protocol.plans import base_of
+from server.app import RunOutcome, Setup, run_job
+from server.layer import GridLayer
 from server.record import Event
 from server.run import new_run_id
+from simulations.cores import usable_cores
 from simulations.workspace import Workspace, find_simulated_site
 
-OBJECT_STORE_BYTES = 512 * 1024 * 1024
-"""Shared memory of Ray: it holds the messages of the window, not of all sites."""
+SMALLEST_STORE_BYTES = 256 * 1024 * 1024
+LONGEST_TEMP_PATH = 40
+"""Characters of Ray's folder: its sockets lie 64 below it, and a socket's path may have 107 (man 7 unix)."""
+RESTARTS = 1000
+"""How often Ray starts the process of a site anew after it died; the site is out of that round alone."""
+END_S = 20.0
+"""Seconds within which the coordinator's thread ends once its workers are gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,55 +49,185 @@ class Resources:
     """What a simulation may use. `processes`: sites that are computed at once, one core each."""
 
     processes: int
-    object_store_bytes: int = OBJECT_STORE_BYTES
 
 
 def default_resources() -> Resources:
     """One process a core that this process may use."""
-    return Resources(processes=max(1, len(os.sched_getaffinity(0))))
+    return Resources(processes=usable_cores())
 
 
 def run(workspace: Workspace, watch: Callable[[Event], None], resources: Resources, folder: str) -> RunOutcome:
     """Run the workspace's job once on the Simulation Engine; `folder` names the run's own folder in the workspace.
 
-    Raises: TrainingError when the engine ends without an outcome.
+    However it ends, no process that it started is left. Raises: TrainingError when the engine ends without an outcome;
+    KeyboardInterrupt.
     """
-    job = workspace.question.job
+    processes = min(resources.processes, len(workspace.roster))
+    coordinator = _Coordinator(_setup(workspace, folder, window=processes + 1), watch)
+    server_app = ServerApp()
+    server_app.main()(coordinator.main)
+    failure: BaseException | None = None
+    with _silence(), _ray_folder(workspace.root) as temp, _no_process_left():
+        try:
+            run_simulation(
+                server_app,
+                SiteApp(str(workspace.root)),
+                num_supernodes=len(workspace.roster),
+                backend_config={
+                    "init_args": {
+                        "address": "local",  # never somebody else's cluster on this machine
+                        "num_cpus": processes,
+                        "object_store_memory": _store_bytes(workspace.question.job, processes),
+                        "log_to_driver": False,
+                        "logging_level": logging.CRITICAL,
+                        "include_dashboard": False,
+                        "_temp_dir": str(temp),
+                    },
+                    "client_resources": {"num_cpus": 1, "num_gpus": 0.0, "max_restarts": RESTARTS},
+                },
+            )
+        except RuntimeError as error:  # how the engine reports that it crashed
+            failure = error
+        finally:
+            coordinator.end()
+    if coordinator.outcome is None or failure is not None:
+        raise TrainingError("the simulation engine", expected="an outcome", found=type(failure).__name__)
+    return coordinator.outcome
+
+
+def _setup(workspace: Workspace, folder: str, *, window: int) -> Setup:
     work = workspace.root / folder
-    setup = Setup(
-        run=new_run_id(job),
-        job=job,
+    return Setup(
+        run=new_run_id(workspace.question.job),
+        job=workspace.question.job,
         identity=workspace.identity,
         roster=workspace.roster,
         data=workspace.data,
         work=work,
+        cache=workspace.cache,
         model_folder=work / "model",
         nodes=len(workspace.roster),
-        window=resources.processes + 1,
+        window=window,
     )
-    outcomes: list[RunOutcome] = []
-    server_app = make_server_app(setup, outcomes.append, watch)
-    client_app = make_client_app(partial(find_simulated_site, str(workspace.root)))
-    logging.getLogger("flwr").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        run_simulation(
-            server_app,
-            client_app,
-            num_supernodes=len(workspace.roster),
-            backend_config={
-                "init_args": {
-                    "num_cpus": resources.processes,
-                    "object_store_memory": resources.object_store_bytes,
-                    "log_to_driver": False,
-                    "logging_level": logging.ERROR,
-                    "include_dashboard": False,
-                },
-                "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-            },
-        )
-    if not outcomes:
-        raise TrainingError(
-            "the simulation engine", expected="an outcome", found="none", remedy="see its messages above"
-        )
-    return outcomes[0]
+
+
+def _store_bytes(job: Job, processes: int) -> int:
+    """Shared memory of Ray: each process's request and answer, for the window and not for all sites."""
+    if job.model.tune is not Tune.FULL:
+        return SMALLEST_STORE_BYTES
+    weights = (base_of(job).folder / "model.safetensors").stat().st_size
+    return max(SMALLEST_STORE_BYTES, 3 * (processes + 1) * weights)
+
+
+class SiteApp(ClientApp):
+    """The site's app, made in the process that runs it: this one needs no torch."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__()
+        self._root = root
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        reply: Message = _site_app(self._root)(message, context)
+        return reply
+
+
+@lru_cache(maxsize=1)
+def _site_app(root: str) -> ClientApp:
+    from client.app import make_client_app
+
+    return make_client_app(partial(find_simulated_site, root))
+
+
+class _Coordinator:
+    """The coordinator's side of one run, in the engine's thread; it can be ended from outside."""
+
+    def __init__(self, setup: Setup, watch: Callable[[Event], None]) -> None:
+        self._setup, self._watch = setup, watch
+        self._begun, self._over, self._halt = threading.Event(), threading.Event(), threading.Event()
+        self.outcome: RunOutcome | None = None
+
+    def main(self, grid: Grid, _context: Context) -> None:
+        """The engine calls this."""
+        self._begun.set()
+        try:
+            self.outcome = run_job(_HaltingGrid(grid, self._halt), self._setup, self._watch)
+        finally:
+            self._over.set()
+
+    def end(self) -> None:
+        """Return when the thread is done; a run that is still under way ends at its next use of the engine."""
+        self._halt.set()
+        if self._begun.is_set() and not self._over.is_set():
+            _end_children(psutil.Process().children(recursive=True))  # it may be waiting for its worker
+            self._over.wait(END_S)
+
+
+class _HaltingGrid(GridLayer):
+    """Passes everything on until the run is ended from outside."""
+
+    def __init__(self, inner: Grid, halt: threading.Event) -> None:
+        super().__init__(inner)
+        self._halt = halt
+
+    def get_node_ids(self) -> Iterable[int]:
+        self._check()
+        return self.inner.get_node_ids()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        self._check()
+        return self.inner.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        self._check()
+        return self.inner.pull_messages(message_ids)
+
+    def _check(self) -> None:
+        if self._halt.is_set():
+            raise TrainingError("the simulation", expected="to run to its end", found="it was ended")
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Flower narrates, warns, and logs the text of every exception; none of it is printed."""
+    logger = logging.getLogger("flwr")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
+
+
+@contextmanager
+def _ray_folder(root: Path) -> Iterator[Path]:
+    """A private folder for Ray, in the workspace unless its sockets' paths would be too long there."""
+    folder = root / "ray"
+    if len(str(folder)) > LONGEST_TEMP_PATH:
+        folder = Path(tempfile.mkdtemp(prefix="cloister-", dir="/tmp"))
+    make_private_dir(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _no_process_left() -> Iterator[None]:
+    """End, at the end, every process that was started since: Ray's own ending can be cut short."""
+    before = {child.pid for child in psutil.Process().children()}
+    try:
+        yield
+    finally:
+        _end_children([child for child in psutil.Process().children(recursive=True) if child.pid not in before])
+
+
+def _end_children(processes: Iterable[psutil.Process]) -> None:
+    found = list(processes)
+    for process in found:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(found, timeout=END_S)

@@ -61,6 +61,11 @@ class Workspace:
     def site_home(self, site: str) -> Path:
         return self.root / "sites" / site
 
+    @property
+    def cache(self) -> Path:
+        """Prepared held-out data, for all runs of this workspace."""
+        return self.root / "cache"
+
 
 def build(root: Path, question: Question) -> Workspace:
     """Split the table, deal its training rows to the sites, and make every site's folder, keys and grants.
@@ -184,8 +189,8 @@ def _held_out(root: Path, question: Question, table: Table) -> tuple[Rows, HeldO
     test_share = 0.0 if question.test is not None else job.training.test
     parts = split_units(table.unit_keys(), key, validation=job.training.validation, test=test_share)
     train = rows_of(parts, Part.TRAIN)
-    own = {HeldOut.VALIDATION: rows_of(parts, Part.VALIDATION)}
     path = question.data
+    own = {HeldOut.VALIDATION: rows_of(parts, Part.VALIDATION)} if job.training.early_stopping_rounds else {}
     if question.test is not None:
         return train, whole_file(question.test, job, folder=folder, tables=root / "tables")
     own[HeldOut.TEST] = rows_of(parts, Part.TEST)

@@ -1,0 +1,1 @@
+"""Benchmarks: each prints what the product needs beside what a peer needs, measured in the same run."""

@@ -105,6 +105,18 @@ def test_a_folder_is_private_all_the_way_down_even_while_it_is_made(tmp_path: Pa
     assert modes == dirs | {"out/deep/er/file": 0o600, "out/top": 0o600}
 
 
+def test_a_folders_files_are_on_disk_before_it_takes_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, real, synced = tmp_path / "out", os.fsync, []
+
+    def watch(handle: int) -> None:
+        synced.append((stat.S_ISDIR(os.fstat(handle).st_mode), out.exists()))
+        real(handle)
+
+    monkeypatch.setattr("os.fsync", watch)
+    write_dir(out, _fill)
+    assert synced == [(False, False)] * 2 + [(True, True)]  # both files, then the name
+
+
 @pytest.mark.parametrize("fault", [OSError("disk full"), KeyboardInterrupt()])
 def test_a_folder_that_could_not_be_filled_leaves_nothing(tmp_path: Path, fault: BaseException) -> None:
     def fill(target: Path) -> None:

@@ -29,7 +29,7 @@ from learning.storage import make_private_dir
 from privacy.errors import ConfigError, QuorumError
 from protocol import QUIET
 from server.coordinator import add_site, init_coordinator
-from server.folder import MODEL_DIR, REPORT_FILE, RESULT_FILE
+from server.folder import MODEL_DIR, REPORT_FILE, RESULT_FILE, write_result
 from simulations.notes import COLUMNS, DEPARTMENTS, Note, generate_notes
 from tests.memory_grid import MemoryGrid
 from tests.tiny_base import TinyBase
@@ -300,9 +300,14 @@ def test_results_of_an_earlier_run_are_not_overwritten(tmp_path: Path) -> None:
     prepare(tmp_path)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / RESULT_FILE).write_text("earlier")
+    grid = in_memory(tmp_path)
     with pytest.raises(ConfigError, match="empty"):
-        call_server(in_memory(tmp_path), **settings_of(tmp_path))
+        call_server(grid, **settings_of(tmp_path))
+    assert grid.requests == []
     assert (tmp_path / "out" / RESULT_FILE).read_text() == "earlier"
+    with pytest.raises(ConfigError, match="empty"):
+        write_result(tmp_path / "out", {}, None)  # put there while a run went on
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [RESULT_FILE]
 
 
 def test_a_roster_smaller_than_the_quorum_is_refused_before_anything_is_prepared(tmp_path: Path) -> None:

@@ -233,9 +233,9 @@ def _ghost_squares(
     left_lengths, right_lengths = (x.diagonal(dim1=1, dim2=2) for x in (left, right))
     lengths = ((left_lengths + 1.0 if bias else left_lengths) * right_lengths).sqrt().sum(dim=1, dtype=torch.float64)
     largest = torch.maximum(left_lengths.amax(dim=1), right_lengths.amax(dim=1))
-    products = (left * right).sum(dim=(1, 2), dtype=torch.float64)
+    products = (left * right).sum(dim=(1, 2)).to(torch.float64)
     if bias:
-        products = products + right.sum(dim=(1, 2), dtype=torch.float64)
+        products = products + right.sum(dim=(1, 2))
     error = _ROUNDING_LAMBDA * _UNIT_ROUNDOFF * (inputs.shape[2] + outputs.shape[2]) ** 0.5
     squares: Tensor = (products + error * lengths.square()).clamp(min=0.0)
     if inputs.dtype == torch.float64:

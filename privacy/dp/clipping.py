@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from privacy.dp.bookkeeping import Trace, Units, sum_of
+from privacy.dp.noise import STREAM_CHUNK, Normals
 from privacy.dp.plan import Plan
 from privacy.dp.stream import SecureStream
 
@@ -30,7 +31,7 @@ FLOAT32_RECORDS = 256
 """So many records are summed in float32 before the sum moves on to float64; a larger batch does so on its own."""
 
 _GRID = 2.0**-36
-_CHUNK = 1 << 16  # coordinates noised at a time: a multiple of the stream's own chunk, small enough for the cache
+_CHUNK = 2 * STREAM_CHUNK  # coordinates noised at a time: all temporaries stay in the processor's cache
 
 
 class UnitOptimizer(DPOptimizer):  # type: ignore[misc]
@@ -44,7 +45,7 @@ class UnitOptimizer(DPOptimizer):  # type: ignore[misc]
         self, optimizer: Optimizer, plan: Plan, noise: SecureStream, parameters: tuple[nn.Parameter, ...]
     ) -> None:
         # Before Opacus's constructor, which asks for `params`.
-        self._plan, self._noise, self._parameters = plan, noise, parameters
+        self._plan, self._noise, self._parameters = plan, Normals(noise), parameters
         self._records_in_float32 = 0
         self.forget_batch()
         super().__init__(
@@ -138,8 +139,7 @@ class UnitOptimizer(DPOptimizer):  # type: ignore[misc]
     def _noised(self, count: int, parts: list[Tensor], device: torch.device) -> Tensor:
         """float64 (count,): the parts' sum and fresh noise, each on the grid, over the divisor."""
         grid = self.max_grad_norm * _GRID
-        noise = torch.from_numpy(self._noise.normal(count)).to(device)
-        released = noise.mul_(self.noise_multiplier * self.max_grad_norm / grid).round_()
+        released = self._noise.draw(count, device).mul_(self.noise_multiplier * self.max_grad_norm / grid).round_()
         if parts:
             total = parts[0] if len(parts) == 1 else parts[0].add_(parts[1])
             released += total.div_(grid).round_()

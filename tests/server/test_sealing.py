@@ -11,9 +11,10 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from privacy.errors import ConfigError, ProtocolError, QuorumError
-from privacy.sealing import Identity
+from privacy.sealing import Identity, peek_context
+from protocol.addressing import answer_context
 from protocol.messages import ARRAYS, CONFIG, OUTCOME, TRAIN, Order, Outcome, Status, Terms
-from protocol.payload import wrap_sealed
+from protocol.payload import unwrap_sealed, wrap_sealed
 from server.sealing import SealingGrid
 from tests.federation import Federation
 from tests.memory_grid import MemoryGrid, Way, copied
@@ -62,60 +63,73 @@ def assert_round(federation, number, dropped):
         assert np.abs(value - federation.trained.models[number - 1][name]).max() > 0
 
 
-def attack(federation, name):
-    grid, node = federation.grid, federation.node(VICTIM)
-    match name:
-        case "changed at the start":
-            grid.flip(Way.REPLY, node, 1, 30)
-        case "changed at the end":
-            grid.flip(Way.REPLY, node, 1, -1)
-        case "changed in the middle":
-            grid.flip(Way.REPLY, node, 1, -200)
-        case "truncated":
-            grid.truncate(Way.REPLY, node, 1, -1)
-        case "empty":
-            grid.truncate(Way.REPLY, node, 1, 0)
-        case "its greeting replayed":
-            grid.replay_reply(node, 1, of=0)
-        case "signed by a stranger":
-            federation.forged(VICTIM, 1, Identity.generate())
-        case "signed by another site":
-            federation.forged(VICTIM, 1, federation.site("site-03").identity)
-        case "signed by the coordinator itself":
-            federation.forged(VICTIM, 1, federation.identity)
-        case "another site's answer":
-            grid.change(Way.REPLY, node, 1, lambda _: grid.reply_of(federation.node("site-01"), 1).content)
-        case "the request sent back":
-            grid.change(Way.REPLY, node, 1, lambda _: grid.request_of(node, 1).content)
+def content_of(data):
+    return lambda _content: wrap_sealed(data)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "changed at the start",
-        "changed at the end",
-        "changed in the middle",
-        "truncated",
-        "empty",
-        "its greeting replayed",
-        "signed by a stranger",
-        "signed by another site",
-        "signed by the coordinator itself",
-        "another site's answer",
-        "the request sent back",
-    ],
-)
-def test_an_answer_that_is_not_the_sites_own_to_this_request_leaves_the_site_out_of_the_round(federation, name):
-    attack(federation, name)
-    federation.run()
-    assert_round(federation, 1, {VICTIM: "seal"})
+def attacks(federation, node, nth):
+    """What is done to the victim's answer of a round, by name."""
+    grid = federation.grid
+    garbage = {
+        f"{size} bytes of garbage": lambda size=size: grid.change(
+            Way.REPLY, node, nth, content_of(np.random.default_rng(size).bytes(size))
+        )
+        for size in (0, 1, 100, 10_000)
+    }
+    return garbage | {
+        "changed at the start": lambda: grid.flip(Way.REPLY, node, nth, 30),
+        "changed in the middle": lambda: grid.flip(Way.REPLY, node, nth, -200),
+        "changed at the end": lambda: grid.flip(Way.REPLY, node, nth, -1),
+        "truncated": lambda: grid.truncate(Way.REPLY, node, nth, -1),
+        "its greeting replayed": lambda: grid.replay_reply(node, nth, of=0),
+        "the round before replayed": lambda: grid.replay_reply(node, nth, of=nth - 1),
+        "signed by a stranger": lambda: federation.forged(VICTIM, nth, Identity.generate()),
+        "signed by another site": lambda: federation.forged(VICTIM, nth, federation.site("site-03").identity),
+        "signed by the coordinator itself": lambda: federation.forged(VICTIM, nth, federation.identity),
+        "another site's answer": lambda: grid.change(Way.REPLY, node, nth, lambda _: grid.reply_of(101, nth).content),
+        "the request sent back": lambda: grid.change(
+            Way.REPLY, node, nth, lambda _: grid.request_of(node, nth).content
+        ),
+    }
 
 
-def test_an_earlier_rounds_answer_replayed_leaves_the_site_out(two_rounds):
-    two_rounds.grid.replay_reply(two_rounds.node(VICTIM), 2, of=1)
-    two_rounds.run()
-    assert_round(two_rounds, 1, {})
-    assert_round(two_rounds, 2, {VICTIM: "seal"})
+ATTACKS = [
+    "0 bytes of garbage",
+    "1 bytes of garbage",
+    "100 bytes of garbage",
+    "10000 bytes of garbage",
+    "changed at the start",
+    "changed in the middle",
+    "changed at the end",
+    "truncated",
+    "its greeting replayed",
+    "the round before replayed",
+    "signed by a stranger",
+    "signed by another site",
+    "signed by the coordinator itself",
+    "another site's answer",
+    "the request sent back",
+]
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory, tiny_base):
+    """One federation, one attack a round on the same site, and a quiet round at the end."""
+    made = federation_of(tmp_path_factory.mktemp("attacked"), tiny_base, rounds=len(ATTACKS) + 1)
+    made.grid.reorder(*made.names)
+    for nth, name in enumerate(ATTACKS, start=1):
+        attacks(made, made.node(VICTIM), nth)[name]()
+    made.run()
+    return made
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_answer_that_is_not_the_sites_own_to_this_request_leaves_the_site_out_of_the_round(attacked, name):
+    assert_round(attacked, ATTACKS.index(name) + 1, {VICTIM: "seal"})
+
+
+def test_after_all_attacks_the_site_is_still_in_the_federation(attacked):
+    assert_round(attacked, len(ATTACKS) + 1, {})
 
 
 def test_two_answers_that_changed_places_leave_both_sites_out(federation):
@@ -203,6 +217,13 @@ def test_a_site_that_takes_the_job_in_another_sites_name_is_not_in_the_cohort(fe
     assert federation.record.terms["site-01"].published_size == SIZES["site-01"]
 
 
+def test_a_site_whose_terms_bear_another_sites_name_is_not_in_the_cohort(federation):
+    federation.dishonest(VICTIM, 0, lambda said: RecordDict({**dict(said), CONFIG: renamed(said)[CONFIG]}))
+    cohort = federation.greet()
+    assert sorted(share.site for share in cohort.shares.values()) == ["site-01", "site-03", "site-04"]
+    assert federation.record.terms["site-01"].published_size == SIZES["site-01"]
+
+
 def test_a_second_node_with_one_sites_key_is_not_in_the_cohort(federation, tmp_path):
     shutil.copytree(federation.home("site-01"), tmp_path / "stolen")
     federation.grid.apps[200] = federation.app
@@ -219,6 +240,20 @@ def test_a_node_that_replays_a_sites_greeting_is_not_in_the_cohort(federation):
     federation.grid.apps[200] = parrot
     cohort = federation.greet()
     assert sorted(cohort.shares) == [101, 102, 103, 104]
+    assert [(drop.site, drop.code) for drop in federation.record.declined] == [("node 200", "seal")]
+
+
+def test_a_node_that_answers_in_a_name_that_is_not_on_the_roster_is_not_in_the_cohort(federation):
+    signer = Identity.generate()
+
+    def stranger(message, _context):
+        asked = peek_context(unwrap_sealed(message.content))
+        said = RecordDict({OUTCOME: Outcome(site="site-99", status=Status.DONE).record()})
+        place = answer_context(asked, "site-99")
+        return Message(federation.sealed_answer("site-99", said, place, signer), reply_to=message)
+
+    federation.grid.apps[200] = stranger
+    assert sorted(federation.greet().shares) == [101, 102, 103, 104]
     assert [(drop.site, drop.code) for drop in federation.record.declined] == [("node 200", "seal")]
 
 
@@ -305,6 +340,7 @@ def test_terms_that_are_not_the_jobs_keep_a_site_out(tmp_path, tiny_base, name):
     cohort = federation.greet()
     assert sorted(share.site for share in cohort.shares.values()) == ["site-01", "site-03"]
     assert [drop.code for drop in federation.record.declined] == ["protocol"]
+    assert ("a privacy plan, as the job asks" in federation.record.declined[0].reason) == (name == "no plan")
     assert VICTIM not in federation.record.terms
 
 
@@ -320,11 +356,3 @@ def test_what_a_site_says_reaches_a_terminal_without_control_characters(federati
     federation.dishonest(VICTIM, 1, lambda _: RecordDict({OUTCOME: said}))
     federation.run()
     assert federation.record.rounds[0].dropped[0].reason == "]0;goneno data"
-
-
-@pytest.mark.parametrize("size", [0, 1, 100, 10_000])
-def test_an_answer_of_any_garbage_is_no_answer(federation, size):
-    garbage = np.random.default_rng(size).bytes(size)
-    federation.grid.change(Way.REPLY, federation.node(VICTIM), 1, lambda _: wrap_sealed(garbage))
-    federation.run()
-    assert_round(federation, 1, {VICTIM: "seal"})

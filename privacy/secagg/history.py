@@ -22,7 +22,7 @@ _ID_BYTES = 32
 
 @dataclass(frozen=True)
 class Spent:
-    """A release that was attested: the ledger's name for it and SHA-256 of the update. 32 bytes each."""
+    """A release that was attested: the ledger's name for it and the update's fingerprint. 32 bytes each."""
 
     release: bytes
     update: bytes

@@ -106,8 +106,5 @@ def _pair_masks(
 
 
 def row_for(shares: Shares, holder: int) -> Row:
-    """The row for `holder`. Raises: KeyError if there is none."""
-    for row in shares.rows:
-        if row.holder == holder:
-            return row
-    raise KeyError(holder)
+    """The row for `holder`, which every member of the roll has in shares that the coordinator accepted."""
+    return next(row for row in shares.rows if row.holder == holder)

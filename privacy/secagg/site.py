@@ -125,7 +125,7 @@ class Site:
             own_b_share=b"",
             sharers=sharers,
             held=held,
-            pending=Spent(contribution.release, quantiser.update_digest),
+            pending=Spent(contribution.release, quantiser.fingerprint),
         )
         return site, Upload(sender, quantiser, masks)
 

@@ -11,6 +11,7 @@ import pytest
 from privacy.errors import ProtocolError, QuorumError
 from privacy.secagg import Accumulator, Coordinator, CoordinatorStage, Fault, Shares, Signed, Survivors
 from privacy.secagg import shamir as sharing
+from privacy.secagg.encoding import frame, read_list
 from privacy.secagg.keys import pair_info
 from privacy.secagg.messages import Kind, commit_share
 from tests.privacy.secagg.attacks import refused
@@ -442,6 +443,16 @@ def test_a_state_of_another_attempt_or_with_changed_bytes_is_refused():
     for broken in (b"", data[:-1], data + b"\0", b"x" + data[1:]):
         with pytest.raises(ProtocolError, match="malformed"):
             Coordinator.from_bytes(broken, attempt.session)
+
+
+def test_a_state_with_a_message_twice_or_out_of_order_is_refused():
+    attempt = Attempt(make_session(4)).run(until="advert")
+    fields = read_list(attempt.coordinator.to_bytes(), limit=1 << 20, most=20, what="x")
+    adverts = read_list(fields[3], limit=1 << 20, most=20, what="x")
+    assert len(adverts) == 4
+    for changed in ((*adverts, adverts[0]), (adverts[1], adverts[0], *adverts[2:])):
+        with pytest.raises(ProtocolError, match="malformed"):
+            Coordinator.from_bytes(frame(*fields[:3], frame(*changed), *fields[4:]), attempt.session)
 
 
 def test_the_coordinator_never_holds_a_secret_of_a_site_before_it_is_revealed():

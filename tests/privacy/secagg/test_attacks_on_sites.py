@@ -22,6 +22,7 @@ from privacy.secagg import (
     Survivors,
 )
 from privacy.secagg.dealing import open_delivery
+from privacy.secagg.encoding import frame, read_list
 from privacy.secagg.faults import COORDINATOR
 from privacy.secagg.keys import Secrets
 from privacy.secagg.masks import Masker
@@ -638,3 +639,35 @@ def test_a_history_is_read_only_from_its_own_bytes():
     for broken in (b"", data[:-1], data + b"\0", data.replace(b"history", b"histerx")):
         with pytest.raises(ProtocolError, match="malformed"):
             History.from_bytes(broken)
+
+
+def test_a_stored_state_that_lacks_what_its_stage_needs_is_refused(advertised, shared, attested):
+    with pytest.raises(ProtocolError, match="malformed"):
+        replace(advertised.sites[1], secrets=None).share(advertised.roll)
+    with pytest.raises(ProtocolError, match="malformed"):
+        mask(replace_site(shared, roll=None), 1, shared.deliveries[1])
+    with pytest.raises(ProtocolError, match="malformed"):
+        replace(attested.sites[1], survivors=None).unmask(attested.attested)
+
+
+def replace_site(attempt, **changes):
+    attempt.sites[1] = replace(attempt.sites[1], **changes)
+    return attempt
+
+
+@pytest.mark.parametrize("me", [0, 5])
+def test_a_stored_state_of_an_index_that_was_not_invited_is_refused(shared, me):
+    data = replace(shared.sites[1], me=me).to_bytes()
+    with pytest.raises(ProtocolError, match="malformed"):
+        Site.from_bytes(data, shared.session, identity(1))
+
+
+def test_a_history_with_a_round_twice_or_out_of_order_is_refused():
+    one = History().begin(make_session(4).context)
+    two = one.begin(make_session(4, round=2).context)
+    label, body = read_list(two.to_bytes(), limit=1 << 20, most=2, what="x")
+    rows = read_list(body, limit=1 << 20, most=2, what="x")
+    assert History.from_bytes(frame(label, frame(*rows))) == two
+    for changed in ((rows[1], rows[0]), (rows[0], rows[0]), (rows[0] + b"\0", rows[1]), (b"", rows[1])):
+        with pytest.raises(ProtocolError, match="malformed"):
+            History.from_bytes(frame(label, frame(*changed)))

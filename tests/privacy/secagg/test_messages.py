@@ -111,3 +111,42 @@ def test_a_fault_survives_pickling_with_its_party():
 
     fault = pickle.loads(pickle.dumps(Fault("site-001", "did it", expected="good", found="bad", remedy="stop")))
     assert (fault.party, str(fault)) == ("site-001", "site-001: did it; expected good; found bad; stop")
+
+
+def refit(fields, place, change):
+    """The same fields, one of them a byte shorter, a byte longer, missing or twice."""
+    field = fields[place]
+    new = {"shorter": [field[:-1]], "longer": [field + b"\0"], "missing": [], "twice": [field, field]}[change]
+    return frame(*fields[:place], *new, *fields[place + 1 :])
+
+
+@pytest.mark.parametrize("change", ["shorter", "longer", "missing", "twice"])
+@pytest.mark.parametrize("name", ["advert", "seal", "attestation", "reveal"])
+def test_a_field_of_another_length_is_refused(name, change):
+    message, read = MESSAGES[name]
+    inner = read_list(message.message.to_bytes(), limit=1 << 20, most=20, what="x")
+    for place in range(len(inner)):
+        with pytest.raises(ProtocolError, match="malformed"):
+            read(frame(refit(inner, place, change), message.signature))
+    for place in range(2):
+        with pytest.raises(ProtocolError, match="malformed"):
+            read(refit([message.message.to_bytes(), message.signature], place, change))
+
+
+@pytest.mark.parametrize("change", ["shorter", "longer", "missing", "twice"])
+def test_a_field_of_shares_of_another_length_is_refused(change):
+    shares, row = ATTEMPT.sent["shares", 1], ATTEMPT.sent["shares", 1].rows[0]
+    fields = read_list(row.to_bytes(), limit=1 << 20, most=20, what="x")
+    for place in range(len(fields)):
+        with pytest.raises(ProtocolError, match="malformed"):
+            type(row).from_bytes(refit(fields, place, change))
+    head = shares.head.message
+    inner = read_list(head.to_bytes(), limit=1 << 20, most=20, what="x")
+    for place in range(len(inner)):
+        with pytest.raises(ProtocolError, match="malformed"):
+            type(head).from_bytes(refit(inner, place, change))
+    entry = read_list(ATTEMPT.deliveries[3].to_bytes(), limit=1 << 20, most=20, what="x")
+    pair = read_list(entry[1], limit=1 << 20, most=20, what="x")
+    for place in range(2):
+        with pytest.raises(ProtocolError, match="malformed"):
+            Delivery.from_bytes(frame(entry[0], refit(pair, place, change)))

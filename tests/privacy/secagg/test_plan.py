@@ -153,6 +153,17 @@ def test_a_roster_is_bound_to_its_epoch_ids_and_keys():
     assert len(hashes) == 5
 
 
+@pytest.mark.parametrize("name", ["", "a\n", "x" * 256])
+def test_a_site_without_a_name_is_refused(name):
+    with pytest.raises(ConfigError, match="no name"):
+        Roster(1, {name: identity(1).public()})
+
+
+@pytest.mark.parametrize("lane", LaneWidth)
+def test_the_limbs_of_a_hundred_sites_fit_their_lanes(lane):
+    assert 100 * (2**lane.limb_bits - 1) < 2**lane.value and lane.limbs * lane.limb_bits == 48
+
+
 def test_one_key_for_two_sites_is_refused():
     with pytest.raises(ConfigError, match="two sites"):
         Roster(1, {"a": identity(1).public(), "b": identity(1).public()})

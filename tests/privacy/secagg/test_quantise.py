@@ -99,6 +99,19 @@ def test_the_norm_is_clipped_and_the_direction_kept(factor):
     assert np.allclose(found, direction * min(1.0, 1 / factor), atol=2**-23)
 
 
+def test_a_fingerprint_tells_updates_apart_wherever_they_differ():
+    plan = make_plan(dimensions=140_000)
+    base = np.random.default_rng(5).normal(0, 0.1, 140_000).astype(np.float32)
+    seen = {Quantiser(plan, contribution(plan, base), bytes(32)).fingerprint for _ in range(2)}
+    assert len(seen) == 1
+    for place in (0, 65_535, 65_536, 139_999):
+        for value in (-base[place], base[place] + np.float32(1e-3), 0.0):
+            changed = base.copy()
+            changed[place] = value
+            seen.add(Quantiser(plan, contribution(plan, changed), bytes(32)).fingerprint)
+    assert len(seen) == 13
+
+
 def test_an_update_of_zeros_is_zeros():
     plan = make_plan(dimensions=9)
     assert integers(plan, contribution(plan, np.zeros(9)))[:9] == [0] * 9

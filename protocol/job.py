@@ -152,7 +152,7 @@ class TrainingSection(_Section):
     optimiser: Optimiser = Field(Optimiser.ADAMW, description="adamw or sgd", strict=False)
     learning_rate: float = Field(1e-3, gt=0, le=1000, description="peak step size")
     momentum: float = Field(0.9, ge=0, lt=1, description="sgd: momentum")
-    weight_decay: float = Field(0.0, ge=0, le=10, description="decoupled weight decay")
+    weight_decay: float = Field(0.0, ge=0, le=10, description="weight decay: decoupled with adamw, L2 with sgd")
     schedule: Schedule = Field(
         Schedule.LINEAR, description="constant, linear or one-cycle, over the steps of all rounds", strict=False
     )

@@ -91,8 +91,15 @@ def run(workspace: Workspace, watch: Callable[[Event], None], resources: Resourc
         finally:
             coordinator.end()
     if coordinator.outcome is None or failure is not None:
-        raise TrainingError("the simulation engine", expected="an outcome", found=type(failure).__name__)
+        raise TrainingError("the simulation engine", expected="an outcome", found=_cause(failure))
     return coordinator.outcome
+
+
+def _cause(failure: BaseException | None) -> str:
+    """Why the engine did not run. What a site raises never comes this way: the engine turns it into a reply."""
+    while failure is not None and failure.__cause__ is not None:
+        failure = failure.__cause__
+    return "none" if failure is None else f"{type(failure).__name__}: {str(failure).strip()[:300]}"
 
 
 def _setup(workspace: Workspace, folder: str, *, window: int) -> Setup:

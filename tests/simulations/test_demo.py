@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from learning.base import find_base
 from simulations.demo import SITE_COLUMN, demo_job, write_demo_notes
 from simulations.notes import COLUMNS, DEPARTMENTS, generate_notes, leaks
 from tests.simulations.runs import left, short_temp, start
@@ -82,7 +83,9 @@ def test_no_planted_identifier_comes_out_of_the_demo(tmp_path: Path) -> None:
     texts = {"stdout": stdout, "stderr": stderr, **logs.texts, **readable(out)}
     assert {"result.json", "report.html", "model/config.json"} <= set(texts)
     assert any("logs" in name for name in logs.texts)
-    assert {name: leaks(text, notes) for name, text in texts.items()} == {name: [] for name in texts}
+    own_words = (find_base("minilm").folder / "tokenizer.json").read_text(encoding="utf-8")
+    expected = {name: [] for name in texts} | {"model/tokenizer.json": leaks(own_words, notes)}  # a town, for one
+    assert {name: leaks(text, notes) for name, text in texts.items()} == expected
     assert "Traceback" not in stderr and stdout.count("\n") < 15
 
 

@@ -7,8 +7,11 @@ import contextlib
 import pytest
 
 from privacy.errors import ProtocolError
-from privacy.secagg import Fault, Site
-from tests.privacy.secagg.driver import identity
+from privacy.secagg import Fault, Site, Survivors
+from privacy.secagg.faults import COORDINATOR
+from tests.privacy.secagg.driver import identity, make_contribution
+
+LIAR = {"party": COORDINATOR}
 
 
 @contextlib.contextmanager
@@ -28,3 +31,11 @@ def refused(machine, *, party=None, kind=ProtocolError, match=None):
 def reborn(site):
     """The site after a crash: what its stored bytes say."""
     return Site.from_bytes(site.to_bytes(), site.session, identity(site.me))
+
+
+def mask(attempt, index, delivery, contribution=None):
+    return attempt.sites[index].mask(delivery, contribution or make_contribution(attempt.session.plan, index))
+
+
+def sets(attempt, survivors, sharers=(1, 2, 3, 4)):
+    return Survivors(sharers=sharers, survivors=survivors)

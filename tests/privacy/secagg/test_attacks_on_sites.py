@@ -1,6 +1,5 @@
-"""A coordinator that lies, and sites that collude with it: the site refuses, and nothing is revealed or changed."""
+"""A coordinator that lies in R0 to R2, and dishonest dealers: the site refuses, and nothing is revealed or changed."""
 
-import itertools
 from dataclasses import fields, replace
 
 import numpy as np
@@ -9,8 +8,6 @@ import pytest
 from privacy.errors import ConfigError, PolicyRefusal, ProtocolError, TrainingError
 from privacy.secagg import (
     Advert,
-    Attestation,
-    Attestations,
     Delivery,
     Fault,
     History,
@@ -18,16 +15,12 @@ from privacy.secagg import (
     Signed,
     Site,
     SiteFloors,
-    SiteStage,
-    Survivors,
 )
 from privacy.secagg.dealing import open_delivery
-from privacy.secagg.encoding import frame, read_list
-from privacy.secagg.faults import COORDINATOR
 from privacy.secagg.keys import Secrets
 from privacy.secagg.masks import Masker
 from privacy.secagg.upload import Upload
-from tests.privacy.secagg.attacks import reborn, refused
+from tests.privacy.secagg.attacks import LIAR, mask, reborn, refused
 from tests.privacy.secagg.driver import (
     Attempt,
     forged,
@@ -37,29 +30,6 @@ from tests.privacy.secagg.driver import (
     make_roster,
     make_session,
 )
-
-LIAR = {"party": COORDINATOR}
-
-
-@pytest.fixture
-def advertised():
-    return Attempt(make_session(4)).run(until="advert")
-
-
-@pytest.fixture
-def shared():
-    return Attempt(make_session(4)).run(until="shares")
-
-
-@pytest.fixture
-def masked():
-    """Four sites, of which number 2 drops before its masked input."""
-    return Attempt(make_session(4)).run({"input": (2,)}, until="input")
-
-
-@pytest.fixture
-def attested():
-    return Attempt(make_session(4)).run({"input": (2,)}, until="attestation")
 
 
 def roll_with(attempt, index, advert):
@@ -186,10 +156,6 @@ def test_a_site_that_is_not_invited_takes_no_part():
 def entries_with(attempt, holder, owner, entry):
     entries = attempt.deliveries[holder].entries
     return Delivery(tuple(entry if head.message.sender == owner else (head, row) for head, row in entries))
-
-
-def mask(attempt, index, delivery, contribution=None):
-    return attempt.sites[index].mask(delivery, contribution or make_contribution(attempt.session.plan, index))
 
 
 def test_a_delivery_below_the_threshold_is_refused(shared):
@@ -382,292 +348,3 @@ def test_shares_are_dealt_once_also_after_a_crash(advertised):
         assert resumed.outbox == shares.to_bytes()
         with refused(resumed, **LIAR):
             resumed.share(advertised.roll)
-
-
-# R3: survivors
-
-
-def sets(attempt, survivors, sharers=(1, 2, 3, 4)):
-    return Survivors(sharers=sharers, survivors=survivors)
-
-
-@pytest.mark.parametrize(
-    ("changed", "match"),
-    [
-        (((1, 3),), "too few survivors"),
-        (((),), "too few survivors"),
-        (((2, 3, 4),), "not among the survivors"),
-        (((1, 3, 4, 5),), "never shared"),
-        (((1, 3, 4), (1, 3, 4)), "sharers of an attempt changed"),
-        (((1, 3, 4), (1, 2, 3, 4, 5)), "sharers of an attempt changed"),
-    ],
-)
-def test_survivors_below_the_floors_or_beyond_the_sharers_are_refused(masked, changed, match):
-    with refused(masked.sites[1], **LIAR, match=match):
-        masked.sites[1].attest(sets(masked, *changed), masked.histories[1])
-
-
-def test_survivors_below_the_plans_cohort_are_refused():
-    plan = make_plan(4, cohort=4)
-    attempt = Attempt(make_session(4, plan=plan)).run(until="input")
-    with refused(attempt.sites[1], **LIAR, match="too few survivors"):
-        attempt.sites[1].attest(sets(attempt, (1, 3, 4)), attempt.histories[1])
-
-
-def test_two_survivor_sets_are_never_signed_also_after_a_crash(masked):
-    site, history, signed = masked.sites[1].attest(sets(masked, (1, 3, 4)), masked.histories[1])
-    for resumed in (site, reborn(site)):
-        assert resumed.outbox == signed.to_bytes()
-        for survivors in ((1, 2, 3, 4), (1, 2, 3), (1, 3, 4)):
-            with refused(resumed, **LIAR, match="cannot follow attested"):
-                resumed.attest(sets(masked, survivors), history)
-
-
-def test_two_survivor_sets_are_not_signed_by_a_site_whose_state_was_set_back(masked):
-    """The history is stored in the same transaction, and refuses even where the state alone would not."""
-    _, history, _ = masked.sites[1].attest(sets(masked, (1, 3, 4)), masked.histories[1])
-    with refused(masked.sites[1], kind=PolicyRefusal, match="already unmasked"):
-        masked.sites[1].attest(sets(masked, (1, 2, 3, 4)), History.from_bytes(history.to_bytes()))
-
-
-# R4: attestations
-
-
-def attestations(attempt, *senders, survivors=(1, 3, 4), signer=None, **changes):
-    return Attestations(
-        tuple(
-            Signed.by(
-                identity(signer or index),
-                replace(
-                    Attestation(context=attempt.session.ctx, sender=index, sets=sets(attempt, survivors)), **changes
-                ),
-            )
-            for index in senders
-        )
-    )
-
-
-def test_too_few_attestations_open_nothing(attested):
-    for senders in ((), (1,), (1, 3)):
-        with refused(attested.sites[1], **LIAR, match="too few attestations"):
-            attested.sites[1].unmask(attestations(attested, *senders))
-
-
-def test_attestations_of_other_sets_contexts_or_signers_open_nothing(attested):
-    for changes in ({"survivors": (1, 2, 3, 4)}, {"context": bytes(32)}, {"signer": 2}):
-        with refused(attested.sites[1], **LIAR):
-            attested.sites[1].unmask(attestations(attested, 1, 3, 4, **changes))
-
-
-def test_an_attestation_counts_once_and_only_from_survivors(attested):
-    good = attestations(attested, 1, 3, 4).signed
-    dropped = attestations(attested, 2).signed
-    for signed in ((good[0], good[0], good[1]), (good[1], good[0], good[2]), (good[0], *dropped, *good[1:])):
-        with refused(attested.sites[1], **LIAR, match="once each"):
-            attested.sites[1].unmask(Attestations(signed))
-
-
-def test_one_message_never_holds_both_shares_of_one_site(attested):
-    _, reveal = attested.sites[1].unmask(attested.attested)
-    b, rho = ({owner for owner, _ in shares} for shares in (reveal.message.b_shares, reveal.message.rho_shares))
-    assert b == {1, 3, 4} and rho == {2}
-
-
-def test_a_second_message_never_opens_the_other_share_also_after_a_crash(attested):
-    site, reveal = attested.sites[1].unmask(attested.attested)
-    for resumed in (site, reborn(site)):
-        assert resumed.outbox == reveal.to_bytes() and not resumed.held.b and not resumed.held.rho
-        for survivors in ((1, 3, 4), (1, 2, 3, 4)):
-            with refused(resumed, **LIAR):
-                resumed.unmask(attestations(attested, 1, 3, 4, survivors=survivors))
-
-
-def test_both_shares_of_one_site_over_two_attempts_belong_to_different_secrets():
-    first = Attempt(make_session(4)).run(until="shares")
-    second = Attempt(make_session(4, attempt=2), histories=first.histories).run(until="shares")
-    for index in range(1, 5):
-        one, two = first.sites[index].secrets, second.sites[index].secrets
-        assert len({one.rho, one.b, one.transport, two.rho, two.b, two.transport}) == 6
-
-
-@pytest.mark.parametrize("n", [4, 6, 7, 10])
-def test_a_third_less_one_colluders_and_a_lying_coordinator_get_no_two_sets_signed(n):
-    """Every split of the honest sites over two sets: one of the two never has t signatures."""
-    threshold, colluders = make_plan(n).threshold, -(-n // 3) - 1
-    honest = n - colluders
-    assert not any(
-        first + colluders >= threshold and honest - first + colluders >= threshold for first in range(honest + 1)
-    )
-
-
-def test_colluders_with_a_lying_coordinator_open_no_second_set():
-    """Site 4 signs everything; sites 1, 2 are shown one set and 3 another one: no honest site reveals a share."""
-    attempt = Attempt(make_session(4)).run(until="input")
-    one, other = sets(attempt, (1, 2, 3, 4)), sets(attempt, (2, 3, 4))
-    shown = {1: one, 2: one, 3: other}
-    signed = {}
-    for index, shown_sets in shown.items():
-        attempt.sites[index], _, signed[index] = attempt.sites[index].attest(shown_sets, attempt.histories[index])
-    traitor = {
-        id(s): Signed.by(identity(4), Attestation(context=attempt.session.ctx, sender=4, sets=s)) for s in (one, other)
-    }
-    # for `one` three signatures exist (1, 2, 4): the threshold. For `other` only two (3, 4): 3 opens nothing.
-    attempt.sites[1].unmask(Attestations((signed[1], signed[2], traitor[id(one)])))
-    for offered in ((signed[3], traitor[id(other)]), (signed[2], signed[3], traitor[id(other)])):
-        with refused(attempt.sites[3], **LIAR):
-            attempt.sites[3].unmask(Attestations(offered))
-
-
-# over attempts
-
-
-def test_differencing_over_retries_is_refused_from_the_attestation_on(masked):
-    """Attempt 2 of the same update, over another cohort, is masked but never attested."""
-    histories = dict(masked.histories)
-    masked.sites[1], histories[1], _ = masked.sites[1].attest(sets(masked, (1, 3, 4)), histories[1])
-    retry = Attempt(make_session(4, attempt=2), histories=histories).run(until="input")
-    with refused(retry.sites[1], kind=PolicyRefusal, match="already unmasked"):
-        retry.sites[1].attest(retry.sets, retry.histories[1])
-
-
-@pytest.mark.parametrize("same", ["release", "update"])
-def test_overlapping_cohorts_need_another_release_and_fresh_noise(masked, same):
-    plan = masked.session.plan
-    _, history, _ = masked.sites[1].attest(sets(masked, (1, 3, 4)), masked.histories[1])
-    for run in ("run", "another run"):
-        session = make_session(4, attempt=2, run=run)
-        retry = Attempt(session, histories={**masked.histories, 1: history}).run(until="shares")
-        fresh = make_contribution(plan, 1, seed=1)
-        old = make_contribution(plan, 1)
-        changed = replace(fresh, **{same: getattr(old, same)})
-        site, _ = retry.sites[1].mask(retry.deliveries[1], changed)
-        with refused(site, kind=PolicyRefusal):
-            site.attest(sets(retry, (1, 2, 3)), retry.histories[1])
-        site, _ = retry.sites[1].mask(retry.deliveries[1], fresh)
-        site.attest(sets(retry, (1, 2, 3)), retry.histories[1])
-
-
-def test_an_attempt_is_begun_once_and_only_forwards():
-    begin = {"floors": SiteFloors()}
-    _, history, _ = Site.begin(make_session(4, attempt=2), identity(1), history=History(), **begin)
-    for attempt in (1, 2):
-        with pytest.raises(ProtocolError, match="begun twice or too late"):
-            Site.begin(make_session(4, attempt=attempt), identity(1), history=history, **begin)
-    Site.begin(make_session(4, attempt=3), identity(1), history=history, **begin)
-
-
-def test_the_invited_cohort_is_the_same_over_all_attempts():
-    _, history, _ = Site.begin(make_session(4), identity(1), floors=SiteFloors(), history=History())
-    smaller = make_session(3, attempt=2)
-    with pytest.raises(ProtocolError, match="different plans"):
-        Site.begin(smaller, identity(1), floors=SiteFloors(), history=history)
-
-
-def test_a_history_that_was_never_begun_attests_nothing():
-    with pytest.raises(ProtocolError, match="never begun"):
-        History().attest(make_session().context, bytes(32), bytes(32))
-
-
-# order
-
-
-def test_every_event_out_of_its_order_is_refused():
-    attempt = Attempt(make_session(3))
-    attempt.run(until="advert")
-    states = {SiteStage.ADVERTISED: attempt.sites[1]}
-    attempt.shares([1, 2, 3])
-    states[SiteStage.SHARED] = attempt.sites[1]
-    attempt.inputs([1, 2, 3])
-    states[SiteStage.MASKED] = attempt.sites[1]
-    attempt.attestations([1, 2, 3])
-    states[SiteStage.ATTESTED] = attempt.sites[1]
-    attempt.reveals([1, 2, 3])
-    states[SiteStage.REVEALED] = attempt.sites[1]
-    events = [
-        (SiteStage.ADVERTISED, lambda site: site.share(attempt.roll)),
-        (SiteStage.SHARED, lambda site: site.mask(attempt.deliveries[1], make_contribution(attempt.session.plan, 1))),
-        (SiteStage.MASKED, lambda site: site.attest(attempt.sets, History().begin(attempt.session.context))),
-        (SiteStage.ATTESTED, lambda site: site.unmask(attempt.attested)),
-    ]
-    for (stage, site), (allowed, event) in itertools.product(states.items(), events):
-        if stage is allowed:
-            event(site)
-        else:
-            with refused(site, **LIAR, match="cannot follow"):
-                event(site)
-
-
-# secrets
-
-
-def test_no_secret_shows_in_what_may_be_printed(shared):
-    site = shared.sites[1]
-    printed = repr(site) + str(site) + repr(site.secrets) + repr(site.held) + repr(make_contribution(make_plan(4), 1))
-    for secret in (site.secrets.rho, site.secrets.b, site.secrets.transport, site.own_b_share):
-        assert secret.hex() not in printed and repr(secret)[2:-1] not in printed
-    _, masks = open_delivery(shared.session, 1, site.secrets, site.roll, shared.deliveries[1], site.own_b_share)
-    assert repr(masks[0]) == "MaskKey(...)"
-
-
-def test_the_state_holds_a_secret_only_as_long_as_it_serves():
-    attempt = Attempt(make_session(3)).run(until="shares")
-    secrets, state = attempt.sites[1].secrets, attempt.sites[1].to_bytes()
-    assert all(secret in state for secret in (secrets.rho, secrets.b))
-    attempt.inputs([1, 2, 3])
-    state = attempt.sites[1].to_bytes()
-    shares = list(attempt.sites[1].held.b.values())
-    assert not any(secret in state for secret in (secrets.rho, secrets.b, secrets.transport))
-    assert all(share in state for share in shares)
-
-
-def test_a_state_of_another_attempt_or_site_is_refused(shared):
-    data = shared.sites[1].to_bytes()
-    with pytest.raises(ProtocolError, match="malformed"):
-        Site.from_bytes(data, make_session(4, attempt=2), identity(1))
-    with pytest.raises(ConfigError, match="another site"):
-        Site.from_bytes(data, shared.session, identity(2))
-    for broken in (b"", data[:-1], data + b"\0", b"x" + data[1:]):
-        with pytest.raises(ProtocolError, match="malformed"):
-            Site.from_bytes(broken, shared.session, identity(1))
-
-
-def test_a_history_is_read_only_from_its_own_bytes():
-    history = History().begin(make_session(4).context).begin(make_session(4, round=2).context)
-    history = history.attest(make_session(4).context, b"r" * 32, b"u" * 32)
-    data = history.to_bytes()
-    assert History.from_bytes(data) == history
-    for broken in (b"", data[:-1], data + b"\0", data.replace(b"history", b"histerx")):
-        with pytest.raises(ProtocolError, match="malformed"):
-            History.from_bytes(broken)
-
-
-def test_a_stored_state_that_lacks_what_its_stage_needs_is_refused(advertised, shared, attested):
-    with pytest.raises(ProtocolError, match="malformed"):
-        replace(advertised.sites[1], secrets=None).share(advertised.roll)
-    with pytest.raises(ProtocolError, match="malformed"):
-        mask(replace_site(shared, roll=None), 1, shared.deliveries[1])
-    with pytest.raises(ProtocolError, match="malformed"):
-        replace(attested.sites[1], survivors=None).unmask(attested.attested)
-
-
-def replace_site(attempt, **changes):
-    attempt.sites[1] = replace(attempt.sites[1], **changes)
-    return attempt
-
-
-@pytest.mark.parametrize("me", [0, 5])
-def test_a_stored_state_of_an_index_that_was_not_invited_is_refused(shared, me):
-    data = replace(shared.sites[1], me=me).to_bytes()
-    with pytest.raises(ProtocolError, match="malformed"):
-        Site.from_bytes(data, shared.session, identity(1))
-
-
-def test_a_history_with_a_round_twice_or_out_of_order_is_refused():
-    one = History().begin(make_session(4).context)
-    two = one.begin(make_session(4, round=2).context)
-    label, body = read_list(two.to_bytes(), limit=1 << 20, most=2, what="x")
-    rows = read_list(body, limit=1 << 20, most=2, what="x")
-    assert History.from_bytes(frame(label, frame(*rows))) == two
-    for changed in ((rows[1], rows[0]), (rows[0], rows[0]), (rows[0] + b"\0", rows[1]), (b"", rows[1])):
-        with pytest.raises(ProtocolError, match="malformed"):
-            History.from_bytes(frame(label, frame(*changed)))

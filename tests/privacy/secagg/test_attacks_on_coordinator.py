@@ -343,7 +343,8 @@ def test_a_state_of_another_attempt_or_with_changed_bytes_is_refused():
     data = attempt.coordinator.to_bytes()
     with pytest.raises(ProtocolError, match="malformed"):
         Coordinator.from_bytes(data, make_session(4, attempt=2))
-    for broken in (b"", data[:-1], data + b"\0", b"x" + data[1:]):
+    other_stage = data.replace(b"reveals", b"revealx")
+    for broken in (b"", data[:-1], data + b"\0", b"x" + data[1:], other_stage):
         with pytest.raises(ProtocolError, match="malformed"):
             Coordinator.from_bytes(broken, attempt.session)
 

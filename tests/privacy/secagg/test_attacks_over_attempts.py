@@ -131,7 +131,9 @@ def test_a_state_of_another_attempt_or_site_is_refused(shared):
         Site.from_bytes(data, make_session(4, attempt=2), identity(1))
     with pytest.raises(ConfigError, match="another site"):
         Site.from_bytes(data, shared.session, identity(2))
-    for broken in (b"", data[:-1], data + b"\0", b"x" + data[1:]):
+    other_stage = data.replace(frame(b"shared"), frame(b"sharex"))
+    assert other_stage != data
+    for broken in (b"", data[:-1], data + b"\0", b"x" + data[1:], other_stage):
         with pytest.raises(ProtocolError, match="malformed"):
             Site.from_bytes(broken, shared.session, identity(1))
 

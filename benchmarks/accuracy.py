@@ -2,8 +2,8 @@
 
     python -m benchmarks.accuracy --data DIR --out DIR [--seeds 1,2,3] [--only drug-reviews|banking77] [--json]
 
-`--data` has the folders `drug-reviews` and `banking77`, each with `train.csv` and `test.csv`. Each seed is one `cloister
-simulate --compare` (another split, other draws); its result folder stays in `--out` and is not made again. A difference
+`--data` has the folders `drug-reviews` and `banking77`, each with `train.csv` and `test.csv`. Each seed is one
+`cloister simulate --compare` (another split, other draws); its result folder stays in `--out`. A difference
 is taken within a seed; the interval is Student's t at 95 % over the seeds.
 """
 

@@ -7,17 +7,20 @@ alone, and go with it; what Flower and Ray would print stays unprinted, because 
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import sys
 import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
 import psutil
+import ray
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
@@ -40,6 +43,8 @@ LONGEST_TEMP_PATH = 40
 """Characters of Ray's folder: its sockets lie 64 below it, and a socket's path may have 107 (man 7 unix)."""
 RESTARTS = 1000
 """How often Ray starts the process of a site anew after it died; the site is out of that round alone."""
+ATTEMPTS = 3
+"""How often Ray is started: on a machine that is busy it may take longer than it allows itself."""
 END_S = 20.0
 """Seconds within which the coordinator's thread ends once its workers are gone."""
 
@@ -67,28 +72,22 @@ def run(workspace: Workspace, watch: Callable[[Event], None], resources: Resourc
     server_app = ServerApp()
     server_app.main()(coordinator.main)
     failure: BaseException | None = None
-    with _silence(), _ray_folder(workspace.root) as temp, _no_process_left():
+    with silence(), _ray_folder(workspace.root) as temp, _no_process_left():
+        _start_ray(temp, processes, _store_bytes(workspace.question.job, processes))
         try:
             run_simulation(
                 server_app,
                 SiteApp(str(workspace.root)),
                 num_supernodes=len(workspace.roster),
                 backend_config={
-                    "init_args": {
-                        "address": "local",  # never somebody else's cluster on this machine
-                        "num_cpus": processes,
-                        "object_store_memory": _store_bytes(workspace.question.job, processes),
-                        "log_to_driver": False,
-                        "logging_level": logging.CRITICAL,
-                        "include_dashboard": False,
-                        "_temp_dir": str(temp),
-                    },
+                    "init_args": {},
                     "client_resources": {"num_cpus": 1, "num_gpus": 0.0, "max_restarts": RESTARTS},
                 },
             )
         except RuntimeError as error:  # how the engine reports that it crashed
             failure = error
         finally:
+            ray.shutdown()
             coordinator.end()
     if coordinator.outcome is None or failure is not None:
         raise TrainingError("the simulation engine", expected="an outcome", found=_cause(failure))
@@ -116,6 +115,38 @@ def _setup(workspace: Workspace, folder: str, *, window: int) -> Setup:
         nodes=len(workspace.roster),
         window=window,
     )
+
+
+def _start_ray(temp: Path, processes: int, store_bytes: int) -> None:
+    """Start Ray for this process alone, before anything competes with it: it gives its own start 30 seconds.
+
+    Raises: TrainingError when it does not start.
+    """
+    search, before = os.pathsep.join(sys.path), os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = search if before is None else f"{search}{os.pathsep}{before}"
+    problem = ""
+    try:
+        for _ in range(ATTEMPTS):
+            try:
+                ray.init(
+                    address="local",  # never somebody else's cluster on this machine
+                    num_cpus=processes,
+                    object_store_memory=store_bytes,
+                    log_to_driver=False,
+                    logging_level=logging.CRITICAL,
+                    include_dashboard=False,
+                    _temp_dir=str(temp),
+                )
+                return
+            except Exception as error:  # noqa: BLE001 - the bare class is what Ray raises when its time is over
+                problem = _cause(error)
+                ray.shutdown()
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+    raise TrainingError("Ray", expected=f"to start within {ATTEMPTS} attempts", found=problem)
 
 
 def _store_bytes(job: Job, processes: int) -> int:
@@ -194,13 +225,16 @@ class _HaltingGrid(GridLayer):
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
-    """Flower narrates, warns, and logs the text of every exception; none of it is printed."""
+def silence() -> Iterator[None]:
+    """Flower narrates, warns, and logs the text of every exception; Ray prints on standard output when a process dies.
+
+    None of it is printed: standard output is for the result, and progress goes to standard error.
+    """
     logger = logging.getLogger("flwr")
     before = logger.disabled
     logger.disabled = True
     try:
-        with warnings.catch_warnings():
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
+import sys
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +21,7 @@ from dp_accounting import dp_event
 from dp_accounting.pld import PLDAccountant
 
 from server.cli import main
+from simulations.host import silence
 from tests.simulations.runs import DELTA, left, run, short_temp, start, write_job, write_notes
 from tests.tiny_base import TinyBase
 
@@ -127,6 +131,18 @@ def test_a_comparison_has_pooled_local_federated_and_private_figures(done: Done)
     mean = sum(site["accuracy"] for site in local["sites"].values()) / SITES
     assert local["mean"]["accuracy"] == pytest.approx(mean)
     assert compare["private"]["accuracy"] == done.result["metrics"]["accuracy"]
+
+
+def test_what_the_engine_says_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("flwr")
+    with silence():
+        sys.stdout.write("(raylet) a worker died")
+        warnings.warn("deprecated", stacklevel=1)
+        logger.error("the text of an exception")
+    assert capsys.readouterr() == ("", "")
+    assert not logger.disabled
+    sys.stdout.write("the result")
+    assert capsys.readouterr().out == "the result"
 
 
 # Faults, each in a process of its own.

@@ -28,7 +28,7 @@ from client.config import (
     read_site,
 )
 from client.state import FileLedger, RunState
-from learning.storage import make_private_dir, write_json, write_private
+from learning.storage import make_private_dir, write_note, write_private
 from privacy.errors import ConfigError
 from privacy.sealing import Identity, PublicIdentity
 
@@ -69,7 +69,7 @@ class Site:
     def progress(self, round_number: int, stage: str, done: int, total: int) -> None:
         """Leave a note of how far a round is, for whoever watches this machine. Numbers of the plan, not of records."""
         note = {"round": round_number, "stage": stage, "done": done, "total": total}
-        write_json(self.state / "progress.json", note)
+        write_note(self.state / "progress.json", note)
 
 
 def make_keys(home: Path) -> PublicIdentity:

@@ -36,6 +36,17 @@ def write_private(path: Path, data: bytes) -> None:
     _sync_dir(path.parent)
 
 
+def write_note(path: Path, value: object) -> None:
+    """Replace a small JSON file for its owner alone, whole or not at all, without waiting for the disk.
+
+    For notes that mean nothing after a crash, such as progress.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        json.dump(value, stream)
+    Path(name).replace(path)
+
+
 def write_json(path: Path, value: object) -> None:
     """Write JSON as `write_private` does."""
     write_private(path, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())

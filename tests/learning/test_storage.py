@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from learning.storage import make_private_dir, write_dir, write_json, write_private
+from learning.storage import make_private_dir, write_dir, write_json, write_note, write_private
 
 
 def _mode(path: Path) -> int:
@@ -155,3 +155,12 @@ def test_a_file_in_the_place_of_the_folder_is_an_error_and_stays(tmp_path: Path)
         write_dir(out, _fill)
     assert out.read_bytes() == b"a file"
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_note_replaces_the_one_before_for_its_owner_alone_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "progress.json"
+    write_note(path, {"done": 1})
+    write_note(path, {"done": 2})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"done": 2}
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["progress.json"]

@@ -94,7 +94,13 @@ def _has_day(page: Page, start: int, end: int) -> bool:
 
 def _is_date(page: Page, start: int, end: int) -> bool:
     """Year-month-day, or day and month in either order; no part of a version, an address or a longer number."""
-    if page.shadow[start - 1 : start] in (".", "/", "-", ",") or page.shadow[end : end + 1] == "%":
+    # A full-width comma folds to ",": it counts only inside a run such as "1,2024-02-22".
+    joined = page.shadow[max(0, start - 2) : start]
+    if len(joined) == 2 and joined[0].isascii() and joined[0].isalnum() and joined[1] in "./-":
+        return False
+    if len(joined) == 2 and joined[0].isdigit() and joined[1] == ",":
+        return False
+    if page.shadow[end : end + 1] == "%":
         return False
     first, second, third = (int(number) for number in _NUMBERS.findall(page.shadow[start:end])[:3])
     if first >= 1000:

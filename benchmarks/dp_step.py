@@ -212,13 +212,9 @@ def interleave(cases: dict[str, tuple[str, Case]], turns: int) -> dict[str, list
 
 
 def row(case: str, metric: str, ours: float, peer: float) -> dict[str, object]:
-    return {
-        "case": case,
-        "metric": metric,
-        "ours": round(ours, 4),
-        "peer": round(peer, 4),
-        "ratio": round(ours / peer, 3),
-    }
+    """One line of the table; also shown on stderr as soon as it is known, for a run may take an hour."""
+    print(f"{case:48} {metric:68} {ours:10.4g} {peer:10.4g} {ours / peer:7.3f}", file=sys.stderr, flush=True)
+    return {"case": case, "metric": metric, "ours": round(ours, 4), "peer": round(peer, 4), "ratio": round(ours / peer, 3)}  # fmt: skip  # noqa: E501
 
 
 def compare(case: Case, name: str, turns: int) -> list[dict[str, object]]:
@@ -239,7 +235,9 @@ def synthetic(quick: bool) -> list[dict[str, object]]:
     rows = []
     for tuned in TUNED:
         for length, batch in shapes:
-            rows += compare(Case(tuned, batch, (length,) * batch), f"{tuned}, length {length}, batch {batch}", 3)
+            rows += compare(
+                Case(tuned, batch, (length,) * batch), f"{tuned}, length {length}, batch {batch}", 2 if quick else 3
+            )
         lot = 64 if quick else LOT
         case = Case(tuned, 32, (64,) * lot, clock_release=True)
         rows += compare(case, f"{tuned}, lot of {lot}, length 64, batch 32", 1 if quick else 2)
@@ -278,7 +276,7 @@ def sorting(folder: Path, quick: bool) -> list[dict[str, object]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.dp_step", description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--json", action="store_true", help="print the table as one JSON object to stdout")
     parser.add_argument("--quick", action="store_true", help="one shape, few turns, small lots")
     parser.add_argument("--data", type=Path, help="folder with banking77/train.csv and drug-reviews/train.csv")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
@@ -300,9 +298,6 @@ def main() -> int:
 
         machine = {"processor": platform.machine(), "threads": 1, "torch": torch.__version__}
         print(json.dumps({"machine": machine, "rows": rows}))
-    else:
-        for r in rows:
-            print(f"{r['case']:45} {r['metric']:65} {r['ours']:>10} {r['peer']:>10} {r['ratio']:>7}")
     return 0
 
 

@@ -50,6 +50,7 @@ class PrivateStep:
         self._names = {p: n for n, p in model.named_parameters() if p.requires_grad}
         _refuse_other_parameters(optimizer, self._names)
         self._model, self._plan = model, plan
+        self._device = next(iter(self._names)).device
         self._optimizer = UnitOptimizer(optimizer, plan, noise, tuple(self._names))
         self._optimizer.zero_grad()
         self._hooks = RecordHooks(model, mode)
@@ -84,7 +85,8 @@ class PrivateStep:
             self._backward(losses, batch)
             self._unusable = "a batch was interrupted half way"
             self._optimizer.unit_rows, self._optimizer.traces = batch, self._hooks.traces
-            self._optimizer.clip_and_accumulate()
+            with _full_precision(self._device):
+                self._optimizer.clip_and_accumulate()
             self._unusable = None
             self._seen |= newcomers
         finally:
@@ -170,7 +172,7 @@ class PrivateStep:
                 found=f"{values.dtype} {tuple(values.shape)}{'' if values.requires_grad else ', detached'}",
                 remedy="return one loss for each record, without reduction",
             )
-        with _full_precision(values.device):
+        with _full_precision(self._device):
             values.sum().backward()  # type: ignore[no-untyped-call]
         self._hooks.refuse_bare_gradients()
 

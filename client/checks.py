@@ -11,8 +11,8 @@ from pathlib import Path
 from client import policy
 from client.config import COORDINATOR_FILE, KEYS_DIR, STATE_DIR, DataSection, SiteConfig, read_site
 from client.data import columns_of
+from client.ledger import Ledger
 from client.site import open_site
-from client.state import FileLedger
 from learning.rows import Columns, Source
 from privacy.dp import Charge, Limit, joint_epsilon
 from privacy.errors import CloisterError, ConfigError, DataError
@@ -154,8 +154,7 @@ def _budget_reasons(home: Path, config: SiteConfig, section: DataSection, job: J
 
 
 def _charges(home: Path) -> list[Charge]:
-    folder = home / STATE_DIR
-    return list(FileLedger(folder).charges()) if folder.exists() else []
+    return list(Ledger(home / STATE_DIR).charges())
 
 
 def _own_columns(section: DataSection) -> Columns:

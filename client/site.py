@@ -27,7 +27,8 @@ from client.config import (
     SiteConfig,
     read_site,
 )
-from client.state import FileLedger, RunState
+from client.ledger import Ledger
+from client.state import RunState
 from learning.storage import make_private_dir, write_note, write_private
 from privacy.errors import ConfigError
 from privacy.sealing import Identity, PublicIdentity
@@ -53,8 +54,8 @@ class Site:
     def state(self) -> Path:
         return self.home / STATE_DIR
 
-    def ledger(self) -> FileLedger:
-        return FileLedger(self.state)
+    def ledger(self) -> Ledger:
+        return Ledger(self.state)
 
     def run(self, run: str) -> RunState:
         return RunState(self.state, run)

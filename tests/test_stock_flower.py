@@ -24,6 +24,7 @@ from flwr.app import Context, RecordDict
 import client.flower_app
 import server.flower_app
 from client.config import SITE_FILE
+from client.ledger import Ledger
 from client.site import make_keys, pin_coordinator
 from learning.storage import make_private_dir
 from privacy.errors import ConfigError, QuorumError
@@ -357,8 +358,7 @@ def test_three_sites_on_a_stock_superlink_train_privately_and_leave_a_whole_resu
     for site in result["sites"]:
         assert site["rounds_taken"] == 2
         assert 0 < site["epsilon"] <= site["target_epsilon"] == 8.0
-        charged = (federation.root / site["id"] / "state" / "ledger.jsonl").read_text().splitlines()
-        assert len(charged) == 2
+        assert len(Ledger(federation.root / site["id"] / "state").charges()) == 2
     assert (federation.out / REPORT_FILE).is_file()
     assert any((federation.out / MODEL_DIR).iterdir())
     federation.wait_until(lambda: not any((federation.root / "coordinator" / "runs").iterdir()))
@@ -379,7 +379,7 @@ def test_a_site_with_other_keys_and_one_killed_in_a_round_are_counted_out_with_r
         federation.supernode(f"site-{number}")
     federation.submit()
     federation.wait_until(lambda: any((root / "site-2" / "state" / "runs").glob("*/plan.json")))
-    federation.wait_until(lambda: (root / "site-0" / "state" / "ledger.jsonl").exists())
+    federation.wait_until(lambda: (root / "site-0" / "state" / "ledger.sqlite").exists())
     federation.stop("site-2", signal.SIGKILL)
     result = federation.result()
     assert result["status"] == "complete"
@@ -387,4 +387,4 @@ def test_a_site_with_other_keys_and_one_killed_in_a_round_are_counted_out_with_r
     assert [drop["site"] for entry in result["rounds"] for drop in entry["dropped"]] == ["site-2", "site-2"]
     assert [drop["code"] for drop in result["declined"]] == ["failed"]
     assert [site["id"] for site in result["sites"]] == ["site-0", "site-2"]
-    assert not (root / "site-1" / "state" / "ledger.jsonl").exists()
+    assert not (root / "site-1" / "state" / "ledger.sqlite").exists()

@@ -58,7 +58,7 @@ def test_a_job_that_is_not_granted_is_declined_with_its_reason_and_no_record_is_
     assert reason in drop.reason
     assert reason in str(caught.value)
     assert state_of(federation) == before
-    assert not (federation.home(SITE) / "state" / "ledger.jsonl").exists()
+    assert not (federation.home(SITE) / "state" / "ledger.sqlite").exists()
 
 
 @pytest.mark.parametrize("name", [name for name, (_, grants, _) in REFUSALS.items() if grants])

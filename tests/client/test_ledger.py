@@ -1,15 +1,11 @@
 """The ledger at work: a round is charged on disk before it is computed, and nothing runs that cannot be charged."""
 
-import os
-import resource
-import signal
-from contextlib import contextmanager
+import json
+from dataclasses import asdict
 
 import pytest
 
-from client.state import FileLedger
-from privacy.dp import Charge
-from privacy.errors import BudgetError
+from tests.client.ledgers import no_file_grows_past
 from tests.client.lone import GRANTS_ONE, PRIVATE, SITE, joint, lone, outcome_of, state_of
 from tests.federation import job_of
 
@@ -89,89 +85,30 @@ def test_what_earlier_runs_spent_counts_against_the_sites_limit(tmp_path, tiny_b
     assert joint(federation.charges(SITE)) <= 6.0
 
 
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [
-        ("cut", lambda data: data[:-1]),
-        ("half a line", lambda data: data + b'{"dataset_id": "rec'),
-        ("no json", lambda data: data + b"x\n"),
-        ("a key less", lambda data: data.replace(b'"attempt": 0, ', b"")),
-        ("a key more", lambda data: data.replace(b'"attempt": 0, ', b'"attempt": 0, "more": 1, ')),
-        ("an empty line", lambda data: b"\n" + data),
-        ("a list", lambda data: b"[]\n" + data),
-        ("not utf-8", lambda data: b"\xff\xfe\n" + data),
-        ("a rate of two", lambda data: data.replace(b'"q": 0.4', b'"q": 2.0')),
-        ("negative steps", lambda data: data.replace(b'"steps": 2', b'"steps": -2')),
-    ],
-)
+@pytest.mark.parametrize("name", ["ledger.sqlite", "ledger.head"])
+@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: b"", lambda data: b"x" * 5000, None])
 def test_a_damaged_ledger_refuses_every_round_and_is_left_as_it_is(tmp_path, tiny_base, name, damage):
     federation = lone(tmp_path, tiny_base)
     federation.greet()
     assert outcome_of(federation.ask_round(1, SITE)).status == "done"
-    path = federation.home(SITE) / "state" / "ledger.jsonl"
-    damaged = damage(path.read_bytes())
-    assert damaged != path.read_bytes()
-    path.write_bytes(damaged)
+    path = federation.home(SITE) / "state" / name
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage(path.read_bytes()))
     before = state_of(federation)
     said = outcome_of(federation.ask_round(2, SITE))
     assert (said.status, said.code) == ("refused", "budget")
+    assert "expected a whole ledger" in said.reason
     assert state_of(federation) == before
-
-
-CHARGE = Charge(
-    dataset_id="d", unit="record", job_id="j", run_id="r", round=1, attempt=0, plan_digest="p", q=0.1, sigma=1.0,
-    steps=2, delta=1e-5,
-)  # fmt: skip
-
-
-@contextmanager
-def no_file_grows_past(size):
-    """As on a disk that fills up: a write past `size` bytes of a file is cut short, then fails."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, handler)
-
-
-@pytest.mark.parametrize("room", [0, 1, 100])
-def test_a_full_disk_refuses_the_charge_and_leaves_the_ledger_as_it_was(tmp_path, room):
-    ledger = FileLedger(tmp_path)
-    ledger.append(CHARGE)
-    path = tmp_path / "ledger.jsonl"
-    before = path.read_bytes()
-    with no_file_grows_past(len(before) + room), pytest.raises(BudgetError, match="room"):
-        ledger.append(CHARGE)
-    assert path.read_bytes() == before
-    assert list(ledger.charges()) == [CHARGE]
-    ledger.append(CHARGE)
-    assert len(ledger.charges()) == 2
-
-
-def test_a_charge_that_cannot_be_made_durable_is_refused_and_taken_back(tmp_path, monkeypatch):
-    ledger = FileLedger(tmp_path)
-    ledger.append(CHARGE)
-    before = (tmp_path / "ledger.jsonl").read_bytes()
-
-    def broken(_handle):
-        raise OSError(5, "input/output error")
-
-    monkeypatch.setattr(os, "fsync", broken)
-    with pytest.raises(BudgetError):
-        ledger.append(CHARGE)
-    assert (tmp_path / "ledger.jsonl").read_bytes() == before
 
 
 def test_a_round_does_not_run_when_its_charge_cannot_be_written(tmp_path, tiny_base):
     federation = lone(tmp_path, tiny_base)
     federation.greet()
     assert outcome_of(federation.ask_round(1, SITE)).status == "done"
-    ledger = federation.home(SITE) / "state" / "ledger.jsonl"
     before = state_of(federation)
-    with no_file_grows_past(ledger.stat().st_size + 50):
+    with no_file_grows_past(200):
         said = outcome_of(federation.ask_round(2, SITE))
     assert (said.status, said.code) == ("refused", "budget")
     assert state_of(federation) == before
@@ -179,10 +116,19 @@ def test_a_round_does_not_run_when_its_charge_cannot_be_written(tmp_path, tiny_b
     assert [(c.round, c.attempt) for c in federation.charges(SITE)] == [(1, 0), (2, 0)]
 
 
-def test_the_ledger_is_for_its_owner_alone(tmp_path):
-    FileLedger(tmp_path / "state").append(CHARGE)
-    assert (tmp_path / "state" / "ledger.jsonl").stat().st_mode & 0o777 == 0o600
-    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+def test_a_site_goes_on_from_the_ledger_that_an_earlier_version_left(tmp_path, tiny_base):
+    federation = lone(tmp_path, tiny_base)  # two rounds and one spare
+    federation.greet()
+    for _ in range(2):
+        assert outcome_of(federation.ask_round(1, SITE)).status == "done"
+    state, charges = federation.home(SITE) / "state", federation.charges(SITE)
+    for name in ("ledger.sqlite", "ledger.head"):
+        (state / name).unlink()
+    (state / "ledger.jsonl").write_text("".join(json.dumps(asdict(c), sort_keys=True) + "\n" for c in charges))
+    assert outcome_of(federation.ask_round(1, SITE)).status == "done"
+    assert outcome_of(federation.ask_round(2, SITE)).code == "budget"
+    assert [(c.round, c.attempt) for c in federation.charges(SITE)] == [(1, 0), (1, 1), (1, 2)]
+    assert not (state / "ledger.jsonl").exists()
 
 
 # One run, one plan.

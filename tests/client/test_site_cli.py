@@ -10,8 +10,8 @@ import pytest
 
 from client.cli import main
 from client.config import read_site
+from client.ledger import Ledger
 from client.site import open_site
-from client.state import FileLedger
 from privacy.dp import Attempt, Limit, StepGroup, charge_round, epsilon_of
 from privacy.errors import BudgetError, ConfigError, DataError, PolicyRefusal
 from privacy.sealing import Identity
@@ -70,7 +70,7 @@ class Home:
         plan = privacy_plan(parse_job(self.job(base).read_text(), "job"), 100)
         for number in range(1, rounds + 1):
             attempt = Attempt(dataset_id="records", job_id="j", run_id="r", round=number)
-            charge_round(FileLedger(self.site / "state"), plan, attempt=attempt, limit=Limit(epsilon=8.0, delta=1e-5))
+            charge_round(Ledger(self.site / "state"), plan, attempt=attempt, limit=Limit(epsilon=8.0, delta=1e-5))
         return epsilon_of([StepGroup(plan.sampling_rate, plan.noise_multiplier, rounds * plan.steps_per_round)], 1e-5)
 
 

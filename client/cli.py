@@ -15,6 +15,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from client.anonymise_command import add_commands
+from client.budget_cli import add_budget_options, run_budget
 from client.config import COORDINATOR_FILE, KEYS_DIR, SITE_FILE, SiteConfig, read_site
 from client.template import NewSite, site_template
 from learning.storage import make_private_dir, write_private
@@ -42,7 +44,8 @@ def make_parser() -> argparse.ArgumentParser:
     pin.add_argument("--replace", action="store_true", help="another coordinator is pinned: pin this one in its place")
     check = _command(commands, "check", "say whether the site is ready, and whether it would take a job", run_check)
     check.add_argument("--job", type=Path, help="a job file")
-    _command(commands, "budget", "say how much privacy was spent, and how much is left", run_budget)
+    add_commands(commands)
+    add_budget_options(_command(commands, "budget", "say what was spent, on what, and how much is left", run_budget))
     return parser
 
 
@@ -150,21 +153,6 @@ def run_check(arguments: argparse.Namespace) -> int:
     report = check_site(arguments.dir, job)
     answer(arguments, report.values(), report.lines())
     return PolicyRefusal.exit_code if report.reasons else 0
-
-
-def run_budget(arguments: argparse.Namespace) -> int:
-    """What was spent, from the ledger, against the site's limit."""
-    from client.checks import budget_of
-
-    config = read_site(arguments.dir)
-    spent = [budget_of(arguments.dir, config, name) for name in sorted({config.accept.data, *config.data})]
-    lines = [
-        f"{each.data}: epsilon {each.epsilon:.3f} of {each.limit:g} at delta {each.delta:g}, "
-        f"{each.rounds} rounds in {each.runs} runs"
-        for each in spent
-    ]
-    answer(arguments, {"data": {each.data: each.values() for each in spent}}, lines)
-    return 0
 
 
 def _read_public(path: Path) -> PublicIdentity:

@@ -10,8 +10,8 @@ from types import TracebackType
 
 from privacy.anonymise.detectors import Detector, standard_detectors
 from privacy.anonymise.detectors.dates import age_of
-from privacy.anonymise.kinds import Finding, Kind, Span
-from privacy.anonymise.linkage import own_spans
+from privacy.anonymise.kinds import VAGUE, Finding, Kind, Span
+from privacy.anonymise.linkage import OwnValue, own_spans, own_values
 from privacy.anonymise.page import Page
 from privacy.anonymise.profile import Profile, Treatment
 from privacy.anonymise.surrogates import Surrogates
@@ -26,7 +26,7 @@ class Limits:
     """What one document may cost: `max_chars` code points; `budget_s` seconds and `budget_per_mchar_s` a million."""
 
     max_chars: int = 2_000_000
-    budget_s: float = 2.0
+    budget_s: float = 10.0
     budget_per_mchar_s: float = 30.0
 
 
@@ -60,9 +60,9 @@ class Anonymiser:
 
         Raises: ConfigError if the profile makes pseudonyms and the key is absent or short.
         """
-        if Treatment.PSEUDONYM in profile.treatments.values() and (key is None or len(key) < _SHORTEST_KEY):
+        if profile.keyed and (key is None or len(key) < _SHORTEST_KEY):
             raise ConfigError(
-                f"profile {profile.name!r} makes pseudonyms",
+                f"profile {profile.name!r} makes pseudonyms or surrogates",
                 expected=f"a key of at least {_SHORTEST_KEY} bytes",
                 found="none" if key is None else f"{len(key)} bytes",
             )
@@ -74,8 +74,12 @@ class Anonymiser:
             detector for detector in (*standard_detectors(), *extra) if detector.kinds & profile.kinds
         )
 
-    def redact(self, text: str, own: Mapping[str, str] | None = None) -> Redacted:
-        """The text without its identifiers; `own` holds the record's identifying columns, by name, always hidden.
+    def redact(
+        self, text: str, own: Mapping[str, str] | Sequence[OwnValue] | None = None, person: str | None = None
+    ) -> Redacted:
+        """The text without its identifiers; `own` holds the record's identifying columns, by name or with their kind.
+
+        What they hold is hidden whatever the profile says. `person`: whose record it is; its dates shift alike.
 
         Raises: AnonymiseError if the text is too long, a detector errs or the budget is spent: the document is
         withheld. The message holds no part of the text.
@@ -89,7 +93,15 @@ class Anonymiser:
         found = [finding for detector in self._detectors for finding in self._find(page, detector, watch)]
         if own:
             found += self._own(page, own, watch)
-        return self._write(text, found)
+        written: list[Redacted] = []
+        with watch.over("writing the text anew"):
+            written.append(self._write(text, found, person))
+        watch.settle()
+        return written[0]
+
+    def replace(self, value: str, kind: Kind, person: str | None = None) -> str:
+        """What is written for a value that is of this kind as a whole; a tag where the profile does not hide it."""
+        return self._surrogates.write(value, kind, self._profile.treatments.get(kind, Treatment.TAG), person)
 
     def _find(self, page: Page, detector: Detector, watch: _Watch) -> list[Finding]:
         spans: list[Span] = []
@@ -99,10 +111,10 @@ class Anonymiser:
         watch.settle()
         return [finding for finding in findings if self._hides(page.text, finding)]
 
-    def _own(self, page: Page, own: Mapping[str, str], watch: _Watch) -> list[Finding]:
+    def _own(self, page: Page, own: Mapping[str, str] | Sequence[OwnValue], watch: _Watch) -> list[Finding]:
         findings: list[Finding] = []
         with watch.over("row linkage"):
-            findings.extend(_finding(page, span, OWN_RECORD) for span in watch.timed(own_spans(page, own)))
+            findings.extend(_finding(page, span, OWN_RECORD) for span in watch.timed(own_spans(page, own_values(own))))
         watch.settle()
         return findings
 
@@ -114,24 +126,24 @@ class Anonymiser:
         age = age_of(text[finding.start : finding.end])
         return age is None or age > self._profile.ages_over
 
-    def _write(self, text: str, found: list[Finding]) -> Redacted:
+    def _write(self, text: str, found: list[Finding], person: str | None) -> Redacted:
         pieces: list[str] = []
         findings: list[Finding] = []
         position = 0
         for members in _blocks(found):
             start, end = members[0].start, max(member.end for member in members)
             lead = _lead(members)
-            pieces += (text[position:start], self._surrogate(text[start:end], lead.kind, members))
+            pieces += (text[position:start], self._surrogate(text[start:end], lead.kind, members, person))
             findings.append(Finding(start, end, lead.kind, lead.detector))
             position = end
         return Redacted("".join((*pieces, text[position:])), tuple(findings))
 
-    def _surrogate(self, value: str, kind: Kind, members: list[Finding]) -> str:
+    def _surrogate(self, value: str, kind: Kind, members: list[Finding], person: str | None) -> str:
         """Findings that overlap share a surrogate if they are treated alike; else only the kind is shown."""
-        telling = [member for member in members if member.kind not in _VAGUE] or members
+        telling = [member for member in members if member.kind not in VAGUE] or members
         treatments = {self._profile.treatments.get(member.kind, Treatment.TAG) for member in telling}
         treatment = treatments.pop() if len(treatments) == 1 else Treatment.TAG
-        return self._surrogates.write(value, kind, treatment)
+        return self._surrogates.write(value, kind, treatment, person)
 
 
 def _finding(page: Page, span: Span, detector: str) -> Finding:
@@ -159,11 +171,8 @@ def _lead(members: list[Finding]) -> Finding:
     """The record's own values know their kind best, a code least; else the longest, the first of equals."""
     return max(
         members,
-        key=lambda member: (member.kind not in _VAGUE, member.detector == OWN_RECORD, member.end - member.start),
+        key=lambda member: (member.kind not in VAGUE, member.detector == OWN_RECORD, member.end - member.start),
     )
-
-
-_VAGUE = frozenset({Kind.CODE, Kind.OTHER})
 
 
 def _withheld(where: str, expected: str, found: str) -> AnonymiseError:

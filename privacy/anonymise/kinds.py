@@ -35,10 +35,17 @@ class Kind(StrEnum):
     DEVICE = "device"
     PLATE = "plate"
     ORGANISATION = "organisation"
+    SEX = "sex"
+    """Sex or gender: no identifier of its own, but with age and place it tells persons apart."""
+    PROFESSION = "profession"
     CODE = "code"
     """A long number or a code of letters and digits that no other detector could name."""
     OTHER = "other"
     """A capitalised word that no lexicon knows, a weekday, a value of the record itself of no known kind."""
+
+
+VAGUE = frozenset({Kind.CODE, Kind.OTHER})
+"""Kinds that say that something is hidden, and not what."""
 
 
 class Span(NamedTuple):

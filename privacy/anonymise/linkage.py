@@ -7,12 +7,14 @@ Text and values are compared by their letters and digits alone, without case, ac
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import permutations
+from typing import NamedTuple
 
 import ahocorasick_rs
 
 from privacy.anonymise.detectors.vocabulary import TITLES, is_known
+from privacy.anonymise.headers import kind_of_column
 from privacy.anonymise.kinds import Kind, Span
 from privacy.anonymise.page import Page, fold_letters
 
@@ -25,36 +27,30 @@ _MONTHS = (
     "december",
 )  # fmt: skip
 _DATE = re.compile(r"(\d{4})\D{1,2}(\d{1,2})\D{1,2}(\d{1,2})|(\d{1,2})\D{1,2}(\d{1,2})\D{1,2}(\d{4})")
-_COLUMN_KINDS: tuple[tuple[Kind, str], ...] = (
-    (Kind.NAME, r"name|patient$|doctor|physician|nurse|clinician|author|relative|contact_person|姓名|患者|医生"),
-    (Kind.DATE, r"dob|birth|date|admitted|discharged|日期|出生"),
-    (Kind.EMAIL, r"e-?mail|邮箱"),
-    (Kind.PHONE, r"phone|tel|mobile|cell|fax|电话|手机"),
-    (Kind.ZIP, r"zip|post_?code|postal|邮编"),
-    (Kind.ADDRESS, r"address|street|地址|住址"),
-    (Kind.LOCATION, r"city|town|county|城市"),
-    (Kind.ORGANISATION, r"hospital|clinic|ward|employer|company|bank|organi[sz]ation|医院|单位"),
-    (Kind.CARD, r"card|卡号"),
-    (Kind.IBAN, r"iban"),
-    (Kind.ACCOUNT, r"account|acct|账号|账户"),
-    (Kind.NATIONAL_ID, r"ssn|social|nhs|passport|national|身份证|护照"),
-    (Kind.RECORD_NUMBER, r"mrn|record|patient_?id|chart|case|encounter|病历|住院号"),
-    (Kind.PLAN_NUMBER, r"policy|plan|insurance|member|医保"),
-    (Kind.LICENCE, r"licen[cs]e"),
-    (Kind.PLATE, r"plate|vin|车牌"),
-    (Kind.AGE, r"^age$|年龄"),
-)
-_PATTERNS = tuple((kind, re.compile(pattern, re.IGNORECASE)) for kind, pattern in _COLUMN_KINDS)
 
 
-def own_spans(page: Page, own: Mapping[str, str]) -> Iterator[Span]:
-    """Spans of the page that spell a value of `own` (column name → value), in any order of its words.
+class OwnValue(NamedTuple):
+    """A value of the record's own, and the kind that its column holds."""
+
+    value: str
+    kind: Kind
+
+
+def own_values(own: Mapping[str, str] | Sequence[OwnValue]) -> Sequence[OwnValue]:
+    """Values with their kinds; those given by column have the kind that the column's header speaks of."""
+    if isinstance(own, Mapping):
+        return [OwnValue(value, kind_of_column(column)) for column, value in own.items()]
+    return own
+
+
+def own_spans(page: Page, own: Iterable[OwnValue]) -> Iterator[Span]:
+    """Spans of the page that spell a value of `own`, in any order of its words.
 
     Guarantees: linear in the page for a given record. A word of one or two letters, a number of fewer than four digits
     and a common word that is not a person's name on its own are no spellings (they would hide half of the text); the
     whole value always is, from three characters on.
     """
-    spellings = {spelling: kind for column, value in own.items() for spelling, kind in _spellings(column, value)}
+    spellings = {spelling: kind for value, kind in own for spelling, kind in _spellings(kind, value)}
     if not spellings:
         return
     letters, places = _letters(page.shadow)
@@ -95,13 +91,7 @@ def _letters(shadow: str) -> tuple[str, list[int]]:
     return "".join(letters), places
 
 
-def kind_of_column(column: str) -> Kind:
-    """The kind that a column's name speaks of; `Kind.OTHER` if none."""
-    return next((kind for kind, pattern in _PATTERNS if pattern.search(column)), Kind.OTHER)
-
-
-def _spellings(column: str, value: str) -> Iterator[tuple[str, Kind]]:
-    kind = kind_of_column(column)
+def _spellings(kind: Kind, value: str) -> Iterator[tuple[str, Kind]]:
     value = Page(value).shadow
     whole = fold_letters(value)
     if len(whole) >= (2 if kind is Kind.NAME and not whole.isascii() else 3):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
@@ -33,13 +33,22 @@ class Treatment(StrEnum):
     PSEUDONYM = "pseudonym"
     """The kind and a keyed code, the same for the same value at the same site: `[NAME-7QK2M4XA]`."""
 
+    SURROGATE = "surrogate"
+    """An invented value of the same kind and shape, keyed: a name for a name; dates move as with `shift`."""
+    SHIFT = "shift"
+    """A date moved by a keyed number of days, the same for all dates of one person: intervals stay."""
 
+
+KEYED = frozenset({Treatment.PSEUDONYM, Treatment.SURROGATE, Treatment.SHIFT})
+_OF_DATES = frozenset({Treatment.YEAR, Treatment.SHIFT})
 _SHOWS: Mapping[Treatment, frozenset[str]] = {
     Treatment.TAG: frozenset(),
     Treatment.MASK: frozenset({"shape"}),
     Treatment.LAST_FOUR: frozenset({"shape", "last four digits"}),
     Treatment.YEAR: frozenset({"year"}),
     Treatment.PSEUDONYM: frozenset({"linkage"}),
+    Treatment.SURROGATE: frozenset({"linkage", "shape", "intervals"}),
+    Treatment.SHIFT: frozenset({"linkage", "intervals"}),
 }
 
 
@@ -61,6 +70,16 @@ class Profile:
     def kinds(self) -> frozenset[Kind]:
         """The kinds that are hidden."""
         return frozenset(self.treatments)
+
+    @property
+    def keyed(self) -> bool:
+        """Whether some treatment needs the site's key."""
+        return bool(KEYED & set(self.treatments.values()))
+
+    def treating(self, changes: Mapping[Kind, Treatment]) -> Profile:
+        """This profile with other treatments of kinds that it hides; it hides no more and no fewer."""
+        treatments = {kind: changes.get(kind, treatment) for kind, treatment in self.treatments.items()}
+        return replace(self, treatments=MappingProxyType(treatments))
 
     def covers(self, other: Profile) -> bool:
         """True if this profile hides at least all that `other` hides, and shows in its place nothing that it does not.
@@ -149,6 +168,6 @@ def _treatment(kind: str, value: object, file: str) -> tuple[Kind, Treatment]:
         raise ConfigError(key, expected=f"a kind out of {', '.join(Kind)}", found=repr(kind))
     if value not in set(Treatment):
         raise ConfigError(key, expected=f"one of {', '.join(Treatment)}", found=repr(value))
-    if value == Treatment.YEAR and kind != Kind.DATE:
-        raise ConfigError(key, expected="'year' for the kind date alone", found=repr(value))
+    if value in _OF_DATES and kind != Kind.DATE:
+        raise ConfigError(key, expected=f"{value!r} for the kind date alone", found=f"{value!r} for {kind}")
     return Kind(kind), Treatment(str(value))

@@ -7,11 +7,15 @@ import hashlib
 import hmac
 import re
 
+from privacy.anonymise.dateshift import shift_date
+from privacy.anonymise.fakes import surrogate
 from privacy.anonymise.kinds import Kind
 from privacy.anonymise.page import Page, fold_letters
 from privacy.anonymise.profile import Profile, Treatment
 
 _LABEL = b"cloister/v1/pseudonym"
+_SHIFT_LABEL = b"cloister/v1/date-shift"
+_LONGEST_SHIFT = 365
 _CODE_BYTES = 5  # 40 bits: eight characters of base32; 1,000 persons share a code with probability 5e-7
 _YEAR = re.compile(r"(?<!\d)(?:1[89]|20)\d\d(?!\d)")
 _COMPACT_YEAR = re.compile(r"^(?:19|20)\d\d(?=\d{4}$)")
@@ -30,8 +34,8 @@ class Surrogates:
         self._profile = profile
         self._key = key
 
-    def write(self, value: str, kind: Kind, treatment: Treatment) -> str:
-        """The text that stands for `value`."""
+    def write(self, value: str, kind: Kind, treatment: Treatment, person: str | None = None) -> str:
+        """The text that stands for `value`. `person`: whose it is; without, dates are not shifted but tagged."""
         if treatment is Treatment.MASK:
             return _mask(value, keep=0)
         if treatment is Treatment.LAST_FOUR:
@@ -40,7 +44,16 @@ class Surrogates:
             return self._year(Page(value).shadow) or tag(kind)
         if treatment is Treatment.PSEUDONYM and self._key is not None:
             return self._pseudonym(value, kind, self._key)
+        if treatment in (Treatment.SHIFT, Treatment.SURROGATE) and self._key is not None:
+            return self._faked(value, kind, self._key, person)
         return tag(kind)
+
+    def _faked(self, value: str, kind: Kind, key: bytes, person: str | None) -> str:
+        if kind is Kind.DATE:
+            days = 0 if person is None else shift_of(key, person)
+            moved = shift_date(value, days, earliest_year=self._profile.earliest_year) if days else None
+            return moved or tag(kind)
+        return surrogate(value, kind, key) or tag(kind)
 
     def _year(self, value: str) -> str | None:
         # Two digits name no century: "'23" may be a birth in 1923, so it shows no year.
@@ -54,6 +67,13 @@ class Surrogates:
         message = b"\0".join((_LABEL, kind.value.encode(), canonical.encode("utf-8", "surrogatepass")))
         code = hmac.new(key, message, hashlib.sha256).digest()[:_CODE_BYTES]
         return f"[{kind.value.upper()}-{base64.b32encode(code).decode()}]"
+
+
+def shift_of(key: bytes, person: str) -> int:
+    """By how many days a person's dates move: -365 to 365 and never 0, by HMAC-SHA-256 under the site's key."""
+    message = b"\0".join((_SHIFT_LABEL, fold_letters(person).encode("utf-8", "surrogatepass")))
+    drawn = int.from_bytes(hmac.digest(key, message, "sha256")[:8], "big") % (2 * _LONGEST_SHIFT)
+    return drawn - _LONGEST_SHIFT if drawn < _LONGEST_SHIFT else drawn - _LONGEST_SHIFT + 1
 
 
 def tag(kind: Kind) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privacy.anonymise import Anonymiser, Kind, load_profile
-from privacy.anonymise.linkage import kind_of_column
+from privacy.anonymise.headers import kind_of_column
 from tests.privacy.anonymise.tools import redact
 
 # A profile that hides no names, dates or phones: what goes, goes by linkage alone.

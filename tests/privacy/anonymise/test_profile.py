@@ -63,9 +63,9 @@ def test_a_profile_does_not_cover_one_that_hides_one_kind_more() -> None:
     assert not load_profile("pci").covers(load_profile("hipaa-safe-harbor"))
 
 
-def test_safe_harbor_hides_all_but_regions_and_unknown_words() -> None:
+def test_safe_harbor_hides_all_but_regions_sex_profession_and_unknown_words() -> None:
     profile = load_profile("hipaa-safe-harbor")
-    assert set(Kind) - profile.kinds == {Kind.REGION, Kind.OTHER}
+    assert set(Kind) - profile.kinds == {Kind.REGION, Kind.SEX, Kind.PROFESSION, Kind.OTHER}
     assert profile.treatments[Kind.DATE] is Treatment.YEAR
 
 

@@ -1,4 +1,4 @@
-"""The site's Flower ClientApp: greeting and training, inside the guard, inside the sealing."""
+"""The site's Flower ClientApp: greeting and training, inside ledger, secure aggregation, guard and sealing."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from client.data import training_examples
-from client.guard import Granted, grant, guard_mod
+from client.guard import Granted, grant, guard_mod, ledger_mod
 from client.policy import effective_profile
+from client.roster import consider
 from client.sealing import FindSite, sealing_mod
+from client.secagg import answer_step, secagg_mod
 from client.site import Site
 from learning.model import build_classifier, build_head, get_state, set_state
 from learning.options import Tune
@@ -28,6 +30,7 @@ from protocol.messages import (
     METRICS,
     OUTCOME,
     PROTOCOL_VERSION,
+    SECAGG,
     TRAIN,
     Outcome,
     Status,
@@ -37,16 +40,24 @@ from protocol.messages import (
 from protocol.payload import arrays_record, record_arrays
 from protocol.plans import model_plan, training_plan
 from protocol.records import array_record
+from protocol.secagg import roster_in
 
 
 def make_client_app(find_site: FindSite) -> ClientApp:
     """The app of a site. `find_site` opens the site that a Flower context belongs to."""
-    app = ClientApp(mods=[sealing_mod(find_site), guard_mod(find_site)])
+    app = ClientApp(mods=[sealing_mod(find_site), guard_mod(find_site), secagg_mod(find_site), ledger_mod(find_site)])
 
     @app.query(HELLO.split(".")[1])
     def hello(message: Message, context: Context) -> Message:
         site = find_site(context)
-        return _answer(message, site, {CONFIG: _terms(site, grant(site, message)).record()})
+        granted = grant(site, message)
+        if granted.job.secagg.enabled:
+            consider(site, roster_in(message.content))
+        return _answer(message, site, {CONFIG: _terms(site, granted).record()})
+
+    @app.query(SECAGG.split(".")[1])
+    def secagg(message: Message, context: Context) -> Message:
+        return answer_step(find_site(context), message)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:

@@ -45,6 +45,20 @@ class PrivacySection(_Section):
 
     epsilon: float = Field(8.0, gt=0, description="most epsilon that is ever spent on a data set")
     delta: float = Field(1e-5, gt=0, lt=0.1, description="delta at which it is counted")
+    shared: tuple[Annotated[tuple[Name, ...], Field(strict=False)], ...] = Field(
+        (), description='groups of data sets that hold the same persons, each one budget: [["a", "b"]]', strict=False
+    )
+
+
+class SecAggSection(_Section):
+    """What a sum must be before this site adds to it."""
+
+    required: bool = Field(True, description="false lets a job run in which the coordinator sees single updates")
+    cohort: int = Field(3, ge=3, le=100, description="fewest sites whose updates are ever summed")
+    threshold: int = Field(
+        0, ge=0, le=100, description="least threshold of a sum; 0: the protocol's own, floor(2n/3) + 1 of n sites"
+    )
+    headroom_bits: int = Field(0, ge=0, le=16, description="bits of a lane that the largest possible sum leaves free")
 
 
 class AnonymisationSection(_Section):
@@ -79,8 +93,16 @@ class SiteConfig(_Section):
     id: Name = Field(description="the site's id, as the coordinator's roster names it")
     accept: AcceptSection = AcceptSection()
     privacy: PrivacySection = PrivacySection()
+    secagg: SecAggSection = SecAggSection()
     anonymisation: AnonymisationSection = AnonymisationSection()
     data: dict[str, DataSection] = Field(default_factory=dict)
+
+    def sharing(self, data: str) -> frozenset[str]:
+        """The data sets whose persons may be in `data` too, itself among them: all that any chain of groups joins."""
+        joined = {data}
+        while more := [group for group in self.privacy.shared if joined & set(group) and not joined >= set(group)]:
+            joined.update(*more)
+        return frozenset(joined)
 
 
 def read_site(home: Path) -> SiteConfig:

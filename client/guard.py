@@ -1,8 +1,8 @@
 """The guard at the site: its policy and its privacy ledger, before any record is read.
 
 A request that the policy does not grant, or that would cost more than is left, ends here with a refusal that says why.
-For a round of training the cost is on the ledger, on disk, before the training code is called. An error below the guard
-becomes a refusal as well: its text is shown only where the error's type promises that it is safe to show.
+An error below the guard becomes a refusal as well: its text is shown only where the error's type promises that it is
+safe to show. The ledger stands next to the training: whatever else refuses a round does so before it is charged.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from flwr.app import Context, Message
 from flwr.clientapp.typing import ClientAppCallable, Mod
 
 from client import policy
+from client.budget import limit_of
 from client.data import data_section
 from client.sealing import FindSite
 from client.site import Site
 from learning.base import Base
-from privacy.dp import Attempt, Limit, Plan, charge_round
+from privacy.dp import Attempt, Plan, charge_round
 from privacy.errors import CloisterError, ConfigError, ProtocolError
 from protocol.job import Job, job_from_canonical
 from protocol.messages import TRAIN, Order, Refusal, refusal_code, refused
@@ -46,9 +47,7 @@ def guard_mod(find_site: FindSite) -> Mod:
     def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         site = find_site(context)
         try:
-            granted = grant(site, message)
-            if message.metadata.message_type == TRAIN and granted.plan is not None:
-                charge(site, granted, granted.plan)
+            grant(site, message)
             return call_next(message, context)
         except CloisterError as error:
             _LOG.warning("refused: %s", error)
@@ -57,6 +56,20 @@ def guard_mod(find_site: FindSite) -> Mod:
             _LOG.error("failed in %s", safe_trace(error))
             reason = f"the site's work failed with {type(error).__name__}; its administrator's log says where"
             return Message(refused(site.config.id, Refusal.FAILED, reason), reply_to=message)
+
+    return mod
+
+
+def ledger_mod(find_site: FindSite) -> Mod:
+    """A Flower mod next to the app: a round's cost is on the ledger, on disk, before the training code is called."""
+
+    def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+        if message.metadata.message_type == TRAIN:
+            site = find_site(context)
+            granted = grant(site, message)
+            if granted.plan is not None:
+                charge(site, granted, granted.plan)
+        return call_next(message, context)
 
     return mod
 
@@ -83,9 +96,11 @@ def charge(site: Site, granted: Granted, plan: Plan) -> None:
     Raises: BudgetError when it is more than is left; nothing is written then.
     """
     ledger, run = site.ledger(), granted.order.run
-    limit = Limit(epsilon=site.config.privacy.epsilon, delta=site.config.privacy.delta)
+    limit = limit_of(site.config)
     with ledger.locked():
-        before = [c for c in ledger.charges() if c.run_id == run and c.round == granted.order.round]
+        of_run = [c for c in ledger.charges() if c.run_id == run]
+        _tell_of_a_gap(granted.order, max((c.round for c in of_run), default=0))
+        before = [c for c in of_run if c.round == granted.order.round]
         attempt = Attempt(
             dataset_id=site.config.accept.data,
             job_id=granted.job.digest(),
@@ -94,6 +109,18 @@ def charge(site: Site, granted: Granted, plan: Plan) -> None:
             attempt=len(before),
         )
         charge_round(ledger, plan, attempt=attempt, limit=limit)
+
+
+def _tell_of_a_gap(order: Order, known: int) -> None:
+    """Leave a word in the log where rounds are missing: it is the one sign of a ledger set back with its head."""
+    if order.round > known + 1:
+        _LOG.warning(
+            "round %d of run %s is asked for, and the ledger knows rounds up to %d: either this site missed those in "
+            "between, or its ledger was set back with its head",
+            order.round,
+            order.run,
+            known,
+        )
 
 
 def _frozen_plan(site: Site, order: Order, job: Job, size: int) -> Plan:

@@ -22,6 +22,8 @@ def reasons_against(job: Job, base: Base, site: SiteConfig) -> list[str]:
     if accept.data not in site.data:
         reasons.append(f"the site has no data set {accept.data}")
     reasons += _privacy_reasons(job, site)
+    if site.secagg.required and not job.secagg.enabled:
+        reasons.append("secure aggregation is demanded, the job turns it off")
     if effective_profile(job, site) is None:
         reasons.append(
             f"profile {site.anonymisation.profile} is demanded, and neither it nor the job's "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from client.config import AcceptSection, AnonymisationSection, DataSection, PrivacySection
+from client.config import AcceptSection, AnonymisationSection, DataSection, PrivacySection, SecAggSection
 from protocol.template import comment_lines, section_lines, toml_value
 
 _TITLE = (
@@ -36,6 +36,7 @@ def site_template(site: NewSite) -> str:
     lines.append(f"id = {toml_value(site.id)}")
     lines += section_lines("accept", AcceptSection, {})
     lines += section_lines("privacy", PrivacySection, {})
+    lines += section_lines("secagg", SecAggSection, {})
     lines += section_lines("anonymisation", AnonymisationSection, {})
     own = {"path": site.data, "published_size": site.published_size}
     lines += section_lines(f"data.{data_set}", DataSection, own)

@@ -20,7 +20,7 @@ def make_private_dir(path: Path) -> Path:
     return path
 
 
-def write_private(path: Path, data: bytes) -> None:
+def write_private(path: Path, data: bytes | memoryview) -> None:
     """Write a file for its owner alone: after a crash it holds the old bytes or the new ones, never a part."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
     temporary = Path(name)

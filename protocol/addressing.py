@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from privacy.errors import ProtocolError
 from privacy.sealing import Direction, SealContext
-from protocol.messages import HELLO, TRAIN
+from protocol.messages import HELLO, SECAGG, TRAIN
 
 EVERY_SITE = "*"
-KINDS = frozenset({HELLO, TRAIN})
+KINDS = frozenset({HELLO, SECAGG, TRAIN})
 
 
 def request_context(*, run: str, round_number: int, site: str, sequence: int, kind: str) -> SealContext:

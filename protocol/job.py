@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import tomllib
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -38,6 +38,21 @@ class StrategyName(StrEnum):
     FEDAVGM = "fedavgm"
     FEDADAM = "fedadam"
     FEDYOGI = "fedyogi"
+    FEDMEDIAN = "fedmedian"
+    FEDTRIMMEDAVG = "fedtrimmedavg"
+    KRUM = "krum"
+
+    @property
+    def needs_single_updates(self) -> bool:
+        """Whether the strategy looks at each site's update, not at their mean alone."""
+        return self in (StrategyName.FEDMEDIAN, StrategyName.FEDTRIMMEDAVG, StrategyName.KRUM)
+
+
+class LaneBits(IntEnum):
+    """Bits of one number of a masked update."""
+
+    NARROW = 16
+    WIDE = 32
 
 
 class Weights(StrEnum):
@@ -124,7 +139,10 @@ class FederationSection(_Section):
         2, ge=1, le=10_000, description="fewest sites whose updates make a round; fewer stop the run"
     )
     strategy: StrategyName = Field(
-        StrategyName.FEDAVG, description="fedavg, fedprox, fedavgm, fedadam or fedyogi", strict=False
+        StrategyName.FEDAVG,
+        description="fedavg, fedprox, fedavgm, fedadam or fedyogi; fedmedian, fedtrimmedavg and krum need single "
+        "updates and so secagg.enabled = false",
+        strict=False,
     )
     weights: Weights = Field(
         Weights.PUBLISHED,
@@ -138,6 +156,15 @@ class FederationSection(_Section):
     server_momentum: float = Field(0.9, ge=0, lt=1, description="fedavgm, fedadam, fedyogi: momentum (beta_1)")
     server_beta_2: float = Field(0.99, ge=0, lt=1, description="fedadam, fedyogi: second-moment decay (beta_2)")
     server_tau: float = Field(0.001, gt=0, le=1, description="fedadam, fedyogi: adaptivity, added to the denominator")
+    trimmed: float = Field(0.2, ge=0, lt=0.5, description="fedtrimmedavg: share that is cut off at each end")
+    malicious_sites: int = Field(0, ge=0, le=10_000, description="krum: sites that may lie")
+    rollback_margin: float = Field(
+        1.0,
+        ge=0,
+        le=1000,
+        description="a round after which the loss on the coordinator's held-out validation data (nats) is higher by "
+        "more than this is rolled back; 0: never",
+    )
 
 
 class TrainingSection(_Section):
@@ -200,6 +227,30 @@ class PrivacySection(_Section):
         return self
 
 
+class SecAggSection(_Section):
+    """Secure aggregation: the coordinator sees the sum of the updates and no single one. Three sites at least."""
+
+    enabled: bool = Field(True, description="true: updates are masked; false needs every site's consent")
+    threshold: int = Field(
+        0, ge=0, le=100, description="sites that must stay to the end of a round; 0: the fewest, floor(2n/3) + 1 of n"
+    )
+    lane_bits: LaneBits = Field(
+        LaneBits.WIDE, description="bits of one number of a masked update: 32, or 16 for half the traffic", strict=False
+    )
+    clip: float = Field(
+        4.0, gt=0, le=1e6, description="largest absolute entry of an update; the finest step is a share of it"
+    )
+    clip_norm: float = Field(
+        100.0, gt=0, le=1e9, description="largest L2 norm of a site's update in one round; longer ones are shortened"
+    )
+    attempts: int = Field(
+        3, ge=1, le=100, description="how often a round is attempted, each time with fresh keys, before the run stops"
+    )
+    stage_timeout_s: float = Field(
+        600.0, gt=0, le=86_400, description="seconds after which a site that trained counts as lost in the round"
+    )
+
+
 class AnonymisationSection(_Section):
     """What is hidden before a text is tokenised."""
 
@@ -220,7 +271,17 @@ class Job(_Section):
     federation: FederationSection = FederationSection()
     training: TrainingSection = TrainingSection()
     privacy: PrivacySection = PrivacySection()
+    secagg: SecAggSection = SecAggSection()
     anonymisation: AnonymisationSection = AnonymisationSection()
+
+    @model_validator(mode="after")
+    def _a_masked_update_is_never_looked_at(self) -> Self:
+        if self.secagg.enabled and self.federation.strategy.needs_single_updates:
+            raise ValueError(
+                f"federation.strategy: expected one that reads the mean alone, or secagg.enabled = false; "
+                f"found {self.federation.strategy.value}, which needs single updates"
+            )
+        return self
 
     def canonical(self) -> str:
         """The job as one line of canonical JSON: what crosses the wire and what is hashed."""
@@ -305,7 +366,8 @@ def config_error(error: ValidationError, source: str) -> ConfigError:
         message = message.removeprefix("Value error, ")
         head, _, tail = message.partition(": expected ")
         expected, _, found = tail.partition("; found ")
-        return ConfigError(f"{source}: {key}.{head}", expected=expected, found=found or None, remedy=rest or None)
+        place = head if key == "the file" else f"{key}.{head}"
+        return ConfigError(f"{source}: {place}", expected=expected, found=found or None, remedy=rest or None)
     expected = message[0].lower() + message[1:]
     expected = expected.removeprefix("input should be ").replace("instance", "value")
     return ConfigError(f"{source}: {key}", expected=expected, found=_shown(first["input"]), remedy=rest or None)

@@ -19,6 +19,7 @@ from protocol.records import config_record
 
 PROTOCOL_VERSION = 1
 HELLO = "query.hello"
+SECAGG = "query.secagg"
 TRAIN = "train"
 ARRAYS, CONFIG, METRICS, OUTCOME = "arrays", "config", "metrics", "outcome"
 WEIGHT = "weight"
@@ -92,7 +93,8 @@ def refusal_code(error: CloisterError) -> Refusal:
         errors.ProtocolError: Refusal.PROTOCOL,
         errors.ConfigError: Refusal.CONFIG,
     }
-    return by_type.get(type(error), Refusal.FAILED)
+    known = (by_type[kind] for kind in type(error).__mro__ if kind in by_type)
+    return next(known, Refusal.FAILED)
 
 
 @dataclass(frozen=True, kw_only=True)

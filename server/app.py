@@ -14,16 +14,20 @@ from flwr.serverapp import Grid, ServerApp
 
 from privacy.errors import CloisterError, TrainingError
 from privacy.sealing import Identity, PublicIdentity
+from privacy.secagg import Roster
 from protocol.heldout import HeldOut, HeldOutData
 from protocol.job import Job
 from protocol.messages import Order
 from protocol.payload import arrays_record, as_float32
-from server.greeting import greet
+from server.greeting import Cohort, greet
+from server.layer import GridLayer
 from server.record import Event, RunRecord
+from server.rollback import RollbackGrid
 from server.sealing import SealingGrid
+from server.secagg import SecAggGrid
 from server.stopping import EarlyStopping
 from server.strategies import make_strategy
-from server.summing import SummingGrid
+from server.summing import SingleGrid, SummingGrid
 from server.window import WindowGrid
 from server.worker import Worker
 
@@ -38,6 +42,7 @@ class Setup:
     `nodes`: how many nodes to wait for before the greeting. `window`: messages under way at once. `timeout_s`: seconds
     after which a site that was asked counts as absent. `work`: a private folder for checkpoints. `cache`: a private
     folder for prepared held-out data, which runs over the same data may share (default: one in `work`).
+    `roster_epoch`: grows with every change of the roster.
     """
 
     run: str
@@ -51,6 +56,11 @@ class Setup:
     window: int = DEFAULT_WINDOW
     timeout_s: float = DEFAULT_TIMEOUT_S
     cache: Path | None = None
+    roster_epoch: int = 1
+
+    def sites(self) -> Roster:
+        """The roster as secure aggregation pins it."""
+        return Roster(self.roster_epoch, self.roster)
 
 
 @dataclass(kw_only=True)
@@ -112,13 +122,31 @@ class _Run:
         self._record.stage("greeting the sites")
         cohort = self._timed(
             "greet",
-            lambda: greet(sealed, nodes, run=setup.run, job=job, record=self._record, timeout_s=setup.timeout_s),
+            lambda: greet(
+                sealed,
+                nodes,
+                run=setup.run,
+                job=job,
+                record=self._record,
+                roster=setup.sites(),
+                timeout_s=setup.timeout_s,
+            ),
         )
-        summed = SummingGrid(sealed, shares=cohort.shares, min_sites=job.federation.min_sites, record=self._record)
+        one = one_reply_layer(sealed, job=job, roster=setup.sites(), cohort=cohort, record=self._record)
+        checked = RollbackGrid(one, margin=self._margin(), loss=self._held_out_loss, record=self._record)
         self._record.stage("training")
-        self._timed("train", lambda: self._train(summed, len(cohort.shares)))
+        self._timed("train", lambda: self._train(checked, len(cohort.shares)))
         self._record.stage("measuring and writing the model")
         self._timed("export", self._finish)
+
+    def _margin(self) -> float:
+        """How much a round may harm; 0 where no data are set aside to tell."""
+        aside = HeldOut.VALIDATION.value in self._setup.data.rows
+        return self._setup.job.federation.rollback_margin if aside else 0.0
+
+    def _held_out_loss(self, arrays: ArrayRecord) -> float:
+        path = self._worker.checkpoint("candidate", as_float32(arrays))
+        return float(self._worker.evaluate(path, HeldOut.VALIDATION)["loss"])
 
     def _prepare(self) -> None:
         self._record.stage("preparing held-out data")
@@ -133,7 +161,7 @@ class _Run:
             time.sleep(0.2)
         return nodes
 
-    def _train(self, grid: SummingGrid, sites: int) -> None:
+    def _train(self, grid: Grid, sites: int) -> None:
         job = self._setup.job
         order = Order(run=self._setup.run, job=job.canonical(), round=0)
         config: ConfigRecord = order.record()
@@ -190,6 +218,14 @@ class _Run:
             self._outcome.seconds[name] = round(time.monotonic() - start, 3)
 
 
+def one_reply_layer(grid: Grid, *, job: Job, roster: Roster, cohort: Cohort, record: RunRecord) -> GridLayer:
+    """The layer that makes one reply of a round: masked where the job asks for it, which it does unless it says no."""
+    if job.secagg.enabled:
+        return SecAggGrid(grid, job=job, roster=roster, shares=cohort.shares, record=record)
+    kind = SingleGrid if job.federation.strategy.needs_single_updates else SummingGrid
+    return kind(grid, shares=cohort.shares, min_sites=job.federation.min_sites, record=record)
+
+
 def protections_of(record: RunRecord, job: Job) -> dict[str, bool]:
     """What was on, as the sites' terms show it: a protection counts as on only when it was on at every site."""
     terms: Iterable[Any] = record.terms.values()
@@ -198,5 +234,5 @@ def protections_of(record: RunRecord, job: Job) -> dict[str, bool]:
         "anonymised": some and all(each.anonymised for each in terms),
         "dp": some and job.privacy.enabled and all(each.plan for each in record.terms.values()),
         "sealed": some,
-        "secure_aggregation": False,
+        "secure_aggregation": some and job.secagg.enabled,
     }

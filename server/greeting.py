@@ -14,10 +14,16 @@ from flwr.serverapp import Grid
 
 from privacy.dp import Plan
 from privacy.errors import CloisterError, ProtocolError, QuorumError
+from privacy.secagg import Roster
 from protocol.job import Job, Weights
 from protocol.messages import CONFIG, HELLO, PROTOCOL_VERSION, Order, Outcome, Refusal, Status, Terms
+from protocol.secagg import ROSTER, least_sites, roster_record
 from server.record import Drop, RunRecord
-from server.summing import Share
+from server.rounds import Share
+
+TOO_FEW_TO_HIDE = (
+    "a sum over fewer sites hides none of them: more sites, or secagg.enabled = false if each site grants it"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,14 +34,23 @@ class Cohort:
 
 
 def greet(
-    grid: Grid, nodes: Iterable[int], *, run: str, job: Job, record: RunRecord, timeout_s: float | None = None
+    grid: Grid,
+    nodes: Iterable[int],
+    *,
+    run: str,
+    job: Job,
+    record: RunRecord,
+    roster: Roster,
+    timeout_s: float | None = None,
 ) -> Cohort:
-    """Ask every node; return the cohort.
+    """Ask every node; return the cohort. With secure aggregation the roster goes along, for the sites to compare.
 
     Raises: QuorumError when fewer sites take the job than it needs; the record then holds every site's reasons.
     """
     order = Order(run=run, job=job.canonical(), round=0)
     content = RecordDict({CONFIG: order.record()})
+    if job.secagg.enabled:
+        content[ROSTER] = roster_record(roster)
     waiting = set(nodes)
     requests = [Message(content, dst_node_id=node, message_type=HELLO) for node in sorted(waiting)]
     terms: dict[int, Terms] = {}
@@ -52,12 +67,14 @@ def greet(
             record.greeted(answer)
     for node in sorted(waiting):
         record.decline(Drop(site=f"node {node}", code=Refusal.ABSENT, reason="no reply in time"))
-    if len(terms) < job.federation.min_sites:
+    fewest = least_sites(job)
+    if len(terms) < fewest:
         reasons = "; ".join(f"{drop.site}: {drop.code}: {drop.reason}" for drop in record.declined)
         raise QuorumError(
             "the greeting",
-            expected=f"at least {job.federation.min_sites} sites that take the job",
+            expected=f"at least {fewest} sites that take the job",
             found=f"{len(terms)}" + (f" ({reasons[:1500]})" if reasons else ""),
+            remedy=None if fewest == job.federation.min_sites else TOO_FEW_TO_HIDE,
         )
     return Cohort(shares=_shares(terms, job.federation.weights))
 
@@ -117,7 +134,12 @@ def _check_plan(terms: Terms, job: Job) -> None:
 
 def _shares(terms: dict[int, Terms], weights: Weights) -> dict[int, Share]:
     largest = max(each.published_size for each in terms.values())
+    equal = weights is Weights.EQUAL
     return {
-        node: Share(site=each.site, weight=1.0 if weights is Weights.EQUAL else each.published_size / largest)
+        node: Share(
+            site=each.site,
+            weight=1.0 if equal else each.published_size / largest,
+            units=1 if equal else each.published_size,
+        )
         for node, each in terms.items()
     }

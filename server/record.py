@@ -5,7 +5,7 @@ A partial result never reads as a full one: every round lists who took part and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -44,11 +44,17 @@ class Drop:
 
 @dataclass(kw_only=True)
 class RoundRecord:
-    """One round: participants by site id, those dropped, and the metrics of the model after it."""
+    """One round: participants by site id, those dropped, and the metrics of the model after it.
+
+    secagg_s: seconds from the last training answer to the unmasked sum, over all attempts.
+    """
 
     number: int
     participants: list[str] = field(default_factory=list)
     dropped: list[Drop] = field(default_factory=list)
+    attempts: int = 1
+    rolled_back: bool = False
+    secagg_s: float = 0.0
     metrics: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -91,9 +97,25 @@ class RunRecord:
         self._watch(Event(kind=EventKind.ASKED, round=self.rounds[-1].number, site=site))
 
     def replied(self, site: str, spent: Spent) -> None:
-        self.rounds[-1].participants.append(site)
         self.spent[site] = spent
         self._watch(Event(kind=EventKind.REPLIED, round=self.rounds[-1].number, site=site))
+
+    def counted(self, sites: Iterable[str]) -> None:
+        """The sites whose updates are in the round's mean."""
+        self.rounds[-1].participants.extend(sites)
+
+    def attempted(self, number: int, reason: str) -> None:
+        """The round is attempted again, after `number` attempts that came to nothing."""
+        entry = self.rounds[-1]
+        entry.attempts = number + 1
+        entry.dropped.clear()
+        self.stage(f"round {entry.number} is attempted again: {reason}")
+
+    def rolled_back(self, before: float, after: float) -> None:
+        """The round's update harmed the model and was left out."""
+        entry = self.rounds[-1]
+        entry.rolled_back = True
+        self.stage(f"round {entry.number} rolled back: held-out loss {before:.3f} before, {after:.3f} after")
 
     def dropped(self, drop: Drop) -> None:
         self.rounds[-1].dropped.append(drop)

@@ -51,6 +51,8 @@ def make_result(run: str, job: Job, outcome: RunOutcome, base_sha256: str, simul
                 "round": entry.number,
                 "participants": sorted(entry.participants),
                 "dropped": [asdict(drop) for drop in entry.dropped],
+                "attempts": entry.attempts,
+                "rolled_back": entry.rolled_back,
                 "metrics": dict(entry.metrics),
             }
             for entry in record.rounds
@@ -61,9 +63,16 @@ def make_result(run: str, job: Job, outcome: RunOutcome, base_sha256: str, simul
         "partition": simulated.partition,
         "hidden": dict(simulated.hidden),
         "held_out": outcome.hidden,
-        "seconds": {**simulated.seconds, **outcome.seconds},
+        "seconds": {**simulated.seconds, **outcome.seconds, **_secagg_seconds(record, job)},
     }
     return result
+
+
+def _secagg_seconds(record: RunRecord, job: Job) -> dict[str, float]:
+    """Seconds between the last training answer and the unmasked sum, over all rounds; a part of `train`."""
+    if not job.secagg.enabled:
+        return {}
+    return {"secure_aggregation": round(sum(entry.secagg_s for entry in record.rounds), 3)}
 
 
 def versions() -> dict[str, str]:

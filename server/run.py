@@ -16,6 +16,7 @@ from learning.storage import make_private_dir
 from privacy.errors import ConfigError
 from protocol.job import Job
 from protocol.plans import base_of
+from protocol.secagg import least_sites
 from server.app import DEFAULT_TIMEOUT_S, DEFAULT_WINDOW, Setup, run_job
 from server.coordinator import Coordinator
 from server.folder import check_free, write_result
@@ -79,11 +80,11 @@ def run_coordinator(
 
 def _check(request: RunRequest, coordinator: Coordinator) -> None:
     check_free(request.out, "out")
-    fewest, sites = request.job.federation.min_sites, len(coordinator.roster)
+    fewest, sites = least_sites(request.job), len(coordinator.roster)
     if sites < fewest:
         raise ConfigError(
             f"the roster of {coordinator.home}",
-            expected=f"at least the job's min_sites, {fewest}",
+            expected=f"at least {fewest} sites, for the job's min_sites and secure aggregation",
             found=str(sites),
             remedy="cloister coordinator add-site",
         )

@@ -1,10 +1,20 @@
-"""Flower's strategies, by the name that a job gives them. All of them read only the weighted mean."""
+"""Flower's strategies, by the name that a job gives them. Those that need single updates are named so in the job."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedProx, FedYogi, Strategy
+from flwr.serverapp.strategy import (
+    FedAdam,
+    FedAvg,
+    FedAvgM,
+    FedMedian,
+    FedProx,
+    FedTrimmedAvg,
+    FedYogi,
+    Krum,
+    Strategy,
+)
 
 from protocol.job import FederationSection, StrategyName
 from protocol.messages import ARRAYS, CONFIG, WEIGHT
@@ -41,3 +51,9 @@ def make_strategy(settings: FederationSection, sites: int) -> Strategy:
             return FedAdam(**adaptive, **common)
         case StrategyName.FEDYOGI:
             return FedYogi(**adaptive, **common)
+        case StrategyName.FEDMEDIAN:
+            return FedMedian(**common)
+        case StrategyName.FEDTRIMMEDAVG:
+            return FedTrimmedAvg(beta=settings.trimmed, **common)
+        case StrategyName.KRUM:
+            return Krum(num_malicious_nodes=settings.malicious_sites, **common)

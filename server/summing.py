@@ -10,21 +10,20 @@ result does not depend on the order in which replies arrive.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
-from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from privacy.errors import CloisterError, ConfigError, ProtocolError, QuorumError
-from protocol.messages import ARRAYS, METRICS, TRAIN, WEIGHT, Order, Outcome, Refusal, Status
+from privacy.errors import CloisterError, ConfigError, ProtocolError
+from protocol.messages import ARRAYS, TRAIN, Order, Refusal
 from protocol.payload import arrays_record, as_float32, record_arrays
-from protocol.records import array_record, metric_record
 from server.layer import GridLayer
-from server.record import Drop, RunRecord, Spent
+from server.record import Drop, RunRecord
+from server.rounds import Model, Share, answers, arrays_of, one_reply, spent_of, too_few
 
 SCALE = 2.0**40
 LARGEST = 2.0**10
@@ -71,14 +70,6 @@ class Sum:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """A site's part in the mean: its id and its weight, at most 1, a constant of the run."""
-
-    site: str
-    weight: float
-
-
 class SummingGrid(GridLayer):
     """Yields one reply for a round of training, made of all that came in; other messages pass through.
 
@@ -101,77 +92,58 @@ class SummingGrid(GridLayer):
         if not requests or requests[0].metadata.message_type != TRAIN:
             yield from self.inner.send_and_receive(requests, timeout=timeout)
             return
-        model = as_float32(_arrays_of(requests[0].content))
-        for request in requests:
-            request.content[ARRAYS] = arrays_record(model)
+        model = as_float32(arrays_of(requests[0].content))
+        round_number = self._open(requests, model)
+        total = Sum(model)
+        for node, content in answers(self.inner, requests, self._shares, self._record, timeout):
+            self._take(content, self._shares[node], total)
+        taken = len(self._record.rounds[-1].participants)
+        if taken < self._min_sites:
+            raise too_few(self._record, round_number, taken, self._min_sites)
+        yield one_reply(requests[0], arrays_record(total.mean_onto(model)), total.weight)
+
+    def _open(self, requests: list[Message], model: Model) -> int:
+        """Begin the round's account; all requests share one float32 model."""
         round_number = Order.of(requests[0].content).round
         self._record.open_round(round_number)
-        total, waiting = Sum(model), set()
+        record = arrays_record(model)
         for request in requests:
-            waiting.add(request.metadata.dst_node_id)
+            request.content[ARRAYS] = record
             self._record.asked(self._shares[request.metadata.dst_node_id].site)
-        for reply in self.inner.send_and_receive(requests, timeout=timeout):
-            node = reply.metadata.src_node_id
-            if node in waiting:
-                waiting.discard(node)
-                self._take(reply, self._shares[node], total)
-        for node in sorted(waiting):
-            self._record.dropped(Drop(site=self._shares[node].site, code=Refusal.ABSENT, reason="no reply in time"))
-        self._check_quorum(round_number)
-        yield _one_reply(requests[0], arrays_record(total.mean_onto(model)), total.weight)
+        return round_number
 
-    def _take(self, reply: Message, share: Share, total: Sum) -> None:
-        if reply.has_error():
-            # What a host says of a failure is not signed: only its number is shown.
-            reason = f"its host reported error {reply.error.code}"
-            self._record.dropped(Drop(site=share.site, code=Refusal.FAILED, reason=reason))
-            return
+    def _take(self, content: RecordDict, share: Share, total: Sum) -> None:
         try:
-            outcome = Outcome.of(reply.content)
-            if outcome.status is Status.REFUSED:
-                self._record.dropped(Drop(site=share.site, code=outcome.code, reason=outcome.reason))
-                return
-            spent = _spent(reply.content)
-            total.add(record_arrays(_arrays_of(reply.content)), share.weight)
+            spent = spent_of(content)
+            total.add(record_arrays(arrays_of(content)), share.weight)
         except CloisterError as error:
             self._record.dropped(Drop(site=share.site, code=Refusal.PROTOCOL, reason=str(error)))
             return
         self._record.replied(share.site, spent)
-
-    def _check_quorum(self, round_number: int) -> None:
-        taken = len(self._record.rounds[-1].participants)
-        if taken < self._min_sites:
-            reasons = "; ".join(f"{drop.site}: {drop.code}: {drop.reason}" for drop in self._record.rounds[-1].dropped)
-            raise QuorumError(
-                f"round {round_number}",
-                expected=f"at least {self._min_sites} sites",
-                found=f"{taken}" + (f" ({reasons[:400]})" if reasons else ""),
-                remedy="the last whole round's model is kept",
-            )
+        self._record.counted([share.site])
 
 
-def _one_reply(request: Message, arrays: ArrayRecord, weight: float) -> Message:
-    content = RecordDict({ARRAYS: arrays, METRICS: MetricRecord({WEIGHT: weight})})
-    return Message(content, reply_to=request)
+class SingleGrid(SummingGrid):
+    """Yields one reply a site, with the site's own model: for strategies that look at single updates.
 
+    The coordinator holds every model of the round. It is for jobs that secure aggregation is off in, which each site
+    has to grant.
+    """
 
-def _arrays_of(content: RecordDict) -> ArrayRecord:
-    record = array_record(content, ARRAYS)
-    if record is None:
-        raise ProtocolError("a message of a round", expected="its arrays", found="none")
-    return record
-
-
-def _spent(content: RecordDict) -> Spent:
-    record = metric_record(content, METRICS)
-    try:
-        if record is None:
-            raise TypeError
-        numbers = [record[name] for name in ("rounds_taken", "epsilon", "delta")]
-        rounds, epsilon, delta = (float(number) for number in numbers)  # type: ignore[arg-type]
-        spent = Spent(rounds_taken=int(rounds), epsilon=epsilon, delta=delta)
-        if not (math.isfinite(epsilon) and math.isfinite(delta)):
-            raise ValueError
-    except (KeyError, TypeError, ValueError, OverflowError):
-        raise ProtocolError("an answer", expected="what the site has spent", found="none") from None
-    return spent
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
+        requests = list(messages)
+        if not requests or requests[0].metadata.message_type != TRAIN:
+            yield from self.inner.send_and_receive(requests, timeout=timeout)
+            return
+        by_node = {request.metadata.dst_node_id: request for request in requests}
+        model = as_float32(arrays_of(requests[0].content))
+        round_number = self._open(requests, model)
+        replies: list[Message] = []
+        for node, content in answers(self.inner, requests, self._shares, self._record, timeout):
+            own, share = Sum(model), self._shares[node]
+            self._take(content, replace(share, weight=1.0), own)
+            if own.weight:
+                replies.append(one_reply(by_node[node], arrays_record(own.mean_onto(model)), share.weight))
+        if len(replies) < self._min_sites:
+            raise too_few(self._record, round_number, len(replies), self._min_sites)
+        yield from replies

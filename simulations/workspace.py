@@ -16,6 +16,7 @@ import numpy as np
 from flwr.app import Context
 
 from client.config import SITE_FILE
+from client.roster import approve
 from client.site import Site, make_keys, open_site, pin_coordinator
 from learning.base import MINILM
 from learning.records import Columns, Table, open_table
@@ -23,14 +24,17 @@ from learning.split import Part, rows_of, split_units
 from learning.storage import make_private_dir, write_private
 from privacy.errors import ConfigError
 from privacy.sealing import Identity, PublicIdentity
+from privacy.secagg import Roster
 from protocol.heldout import HeldOut, HeldOutData
 from protocol.job import RECORD_UNIT, Job
 from protocol.plans import base_of
+from protocol.secagg import least_sites
 from server.coordinator import LARGEST_ROSTER
 from server.heldout import Rows, job_columns, store_parts, whole_file
 from simulations.partition import ByColumn, parse_partition, partition_units
 from simulations.partition import Rows as PartitionRows
 
+ROSTER_EPOCH = 1
 SMALLEST_SITE = 2
 """Records that every simulated site has at least; a draw that leaves fewer is drawn again."""
 
@@ -75,12 +79,13 @@ def build(root: Path, question: Question) -> Workspace:
     job = question.job
     if not 1 <= question.sites <= LARGEST_ROSTER:
         raise ConfigError("--sites", expected=f"1 to {LARGEST_ROSTER}", found=str(question.sites))
-    if question.sites < job.federation.min_sites:
-        raise ConfigError(
-            "--sites",
-            expected=f"at least the job's min_sites, {job.federation.min_sites}",
-            found=str(question.sites),
-        )
+    fewest = least_sites(job)
+    if question.sites < fewest:
+        why, remedy = "the job's min_sites", None
+        if fewest > job.federation.min_sites:
+            why = "secure aggregation"
+            remedy = "a sum over fewer sites hides none of them; secagg.enabled = false sums in the clear"
+        raise ConfigError("--sites", expected=f"at least {fewest}, for {why}", found=str(question.sites), remedy=remedy)
     table_dir = make_private_dir(root / "tables")
     plan = parse_partition(question.partition)
     table = open_table(question.data, job_columns(job), cache_dir=table_dir, labels=job.task.labels)
@@ -109,6 +114,8 @@ def build(root: Path, question: Question) -> Workspace:
         units = len({keys[row] for row in rows}) if job.privacy.unit != RECORD_UNIT else len(rows)
         sizes[site] = published_size(units)
         roster[site] = _make_site(root / "sites" / site, question, rows, sizes[site], identity.public())
+    for site in roster:
+        approve(root / "sites" / site, Roster(ROSTER_EPOCH, roster))
     return Workspace(
         root=root,
         question=question,
@@ -157,6 +164,8 @@ def _grant(home: Path, site: str, question: Question, size: int) -> None:
         "[privacy]",
         f"epsilon = {job.privacy.epsilon!r}",
         f"delta = {job.privacy.delta!r}",
+        "[secagg]",
+        f"required = {'true' if job.secagg.enabled else 'false'}",
         "[anonymisation]",
         f'profile = "{job.anonymisation.profile}"',
         "[data.records]",
@@ -190,7 +199,9 @@ def _held_out(root: Path, question: Question, table: Table) -> tuple[Rows, HeldO
     parts = split_units(table.unit_keys(), key, validation=job.training.validation, test=test_share)
     train = rows_of(parts, Part.TRAIN)
     path = question.data
-    own = {HeldOut.VALIDATION: rows_of(parts, Part.VALIDATION)} if job.training.early_stopping_rounds else {}
+    aside = rows_of(parts, Part.VALIDATION)
+    used = job.training.early_stopping_rounds or (job.federation.rollback_margin and len(aside))
+    own = {HeldOut.VALIDATION: aside} if used else {}
     if question.test is not None:
         return train, whole_file(question.test, job, folder=folder, tables=root / "tables")
     own[HeldOut.TEST] = rows_of(parts, Part.TEST)

@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 
 from client.app import make_client_app
 from client.config import SITE_FILE
+from client.roster import approve
 from client.site import Site, make_keys, open_site, pin_coordinator
 from learning.model import build_head, get_state
 from privacy.dp import Charge
 from privacy.sealing import Identity, PublicIdentity, SealContext, open_sealed, peek_context, seal
+from privacy.secagg import Roster
 from protocol.job import Job, parse_job
 from protocol.messages import ARRAYS, CONFIG, TRAIN, Order
 from protocol.payload import (
@@ -36,12 +38,12 @@ from protocol.payload import (
     wrap_sealed,
 )
 from protocol.plans import base_of, model_plan
+from server.app import one_reply_layer
 from server.greeting import Cohort, greet
 from server.layer import GridLayer
 from server.record import RunRecord
 from server.sealing import SealingGrid
 from server.strategies import make_strategy
-from server.summing import SummingGrid
 from server.window import WindowGrid
 from tests.memory_grid import Change, Envelope, MemoryGrid, Way
 from tests.tiny_base import WORDS, TinyBase
@@ -62,6 +64,7 @@ def job_of(base: TinyBase, changes: Settings | None = None) -> Job:
         "federation": {"rounds": 2, "min_sites": 2},
         "training": {"lot": 8, "local_steps": 2, "learning_rate": 0.1, "optimiser": "sgd", "schedule": "constant"},
         "privacy": {"enabled": False, "spare_rounds": 1},
+        "secagg": {"enabled": False},
         "anonymisation": {"profile": "none"},
     }
     return parse_job('name = "test"\n' + toml(merged(settings, changes)), "job.toml")
@@ -122,9 +125,12 @@ class Federation:
         self.identity = Identity.generate()
         self.names = {FIRST_NODE + number: f"site-{number + 1:02d}" for number in range(sites)}
         self.roster: dict[str, PublicIdentity] = {}
+        self.epoch = 1
         for number, site in enumerate(self.names.values()):
             self._found(site, number)
             self.grant(site, grants)
+        for site in self.roster:
+            approve(self.home(site), self.sites())
         self.app = make_client_app(self._find_site)
         self.grid = MemoryGrid(
             apps=dict.fromkeys(self.names, self.app),
@@ -153,6 +159,7 @@ class Federation:
         settings: Settings = {
             "accept": {"bases": [self.base.sha256], "without_privacy": True},
             "privacy": {"epsilon": 8.0, "delta": 1e-5},
+            "secagg": {"required": self.job.secagg.enabled},
             "anonymisation": {"profile": "none"},
             "data.records": {"path": "data.csv", "published_size": 20},
         }
@@ -179,7 +186,18 @@ class Federation:
     def greet(self, *, run: str = RUN, timeout_s: float | None = 60.0) -> Cohort:
         """Greet all nodes as the coordinator does. Raises: QuorumError."""
         nodes = list(self.grid.get_node_ids())
-        return greet(self._sealed, nodes, run=run, job=self.job, record=self.record, timeout_s=timeout_s)
+        return greet(
+            self._sealed,
+            nodes,
+            run=run,
+            job=self.job,
+            record=self.record,
+            roster=self.sites(),
+            timeout_s=timeout_s,
+        )
+
+    def sites(self) -> Roster:
+        return Roster(self.epoch, self.roster)
 
     def restart_coordinator(self, run: str = RUN) -> None:
         """The coordinator begins anew, with the roster as it is now."""
@@ -188,7 +206,7 @@ class Federation:
     def train(self, cohort: Cohort, *, timeout_s: float = 60.0) -> Trained:
         """All rounds of the job with the job's strategy. Raises: QuorumError."""
         tap = Tap(self._sealed, self.names, self.trained)
-        summed = SummingGrid(tap, shares=cohort.shares, min_sites=self.job.federation.min_sites, record=self.record)
+        summed = one_reply_layer(tap, job=self.job, roster=self.sites(), cohort=cohort, record=self.record)
         make_strategy(self.job.federation, len(cohort.shares)).start(
             grid=summed,
             initial_arrays=arrays_record(self.first_model()),

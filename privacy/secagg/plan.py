@@ -198,10 +198,14 @@ class SecAggPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class SiteFloors:
-    """What a site asks for beyond the floors of every plan; a plan below them is refused before a key is made."""
+    """What a site asks for beyond the floors of every plan; a plan below them is refused before a key is made.
+
+    headroom_bits: bits of a lane that the sum of all sites at their largest leaves free.
+    """
 
     cohort: int = MIN_COHORT
     threshold: int = 0
+    headroom_bits: int = 0
     suites: frozenset[Suite] = frozenset(Suite)
 
     def check(self, plan: SecAggPlan) -> None:
@@ -215,6 +219,13 @@ class SiteFloors:
                 "the plan's threshold is below this site's",
                 expected=f"at least {self.threshold}",
                 found=str(plan.threshold),
+            )
+        room = plan.lane.value - 1 - (len(plan.invited) * plan.levels).bit_length()
+        if room < self.headroom_bits:
+            raise PolicyRefusal(
+                "the plan's headroom is below this site's",
+                expected=f"at least {self.headroom_bits} bits",
+                found=str(room),
             )
         if plan.suite not in self.suites:
             raise PolicyRefusal("the plan's suite is not one that this site accepts", found=plan.suite.name)

@@ -96,7 +96,13 @@ MALFORMED = [
     (MINIMAL + "[federation]\nrounds = true\n", "job.toml: federation.rounds; expected a valid integer; found True"),
     (
         MINIMAL + '[federation]\nstrategy = "best"\n',
-        "job.toml: federation.strategy; expected 'fedavg', 'fedprox', 'fedavgm', 'fedadam' or 'fedyogi'; found 'best'",
+        "job.toml: federation.strategy; expected 'fedavg', 'fedprox', 'fedavgm', 'fedadam', 'fedyogi', "
+        "'fedmedian', 'fedtrimmedavg' or 'krum'; found 'best'",
+    ),
+    (
+        MINIMAL + '[federation]\nstrategy = "krum"\n',
+        "job.toml: federation.strategy; expected one that reads the mean alone, or secagg.enabled = false; "
+        "found krum, which needs single updates",
     ),
     (
         MINIMAL + "[training]\nvalidation = 0.5\ntest = 0.5\n",
@@ -164,7 +170,7 @@ def changed(section, name):
         "linked": '["mrn"]', "text": '"t"', "label": '"l"', "base": '"other"', "sha256": f'"{"a" * 64}"',
         "tune": '"full"', "embeddings": '"trained"', "strategy": '"fedadam"', "weights": '"equal"',
         "optimiser": '"sgd"', "schedule": '"constant"', "precision": '"bf16"', "enabled": "false",
-        "unit": '"patient_id"', "max_records_per_unit": None, "profile": '"strict"',
+        "lane_bits": "16", "unit": '"patient_id"', "max_records_per_unit": None, "profile": '"strict"',
     }  # fmt: skip
     value = others.get(name, "numeric")
     if value is None:

@@ -32,6 +32,7 @@ class Scene:
     rounds: int = 8
     planned: int = 8
     private: bool = True
+    masked: bool = False
     profile: str = "hipaa-safe-harbor"
     unit: str = "patient_id"
     dropped: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -56,6 +57,8 @@ def job_of(scene: Scene) -> Job:
         enabled = {str(scene.private).lower()}
         unit = "{scene.unit}"
         max_records_per_unit = {most}
+        [secagg]
+        enabled = {str(scene.masked).lower()}
         [anonymisation]
         profile = "{scene.profile}"
         """,
@@ -108,6 +111,7 @@ def result_of(scene: Scene) -> dict[str, Any]:
                 record.dropped(Drop(site=site, code=Refusal.ABSENT, reason=scene.reason))
             else:
                 record.replied(site, _spent(site, number, job, scene))
+                record.counted([site])
         record.measured(number, metrics_of(len(scene.labels), 4.4 * (1 - 0.6**number)), "")
     outcome = RunOutcome(record=record, error=scene.error, seconds={"prepare": 12.4, "greet": 1.7, "train": 3811.2})
     if scene.error is None and scene.rounds:

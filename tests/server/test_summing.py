@@ -14,7 +14,8 @@ from protocol.messages import ARRAYS, CONFIG, HELLO, METRICS, OUTCOME, TRAIN, WE
 from protocol.payload import arrays_record, record_arrays
 from server.layer import GridLayer
 from server.record import RunRecord
-from server.summing import LARGEST, MOST_SITES, Share, Sum, SummingGrid
+from server.rounds import Share
+from server.summing import LARGEST, MOST_SITES, Sum, SummingGrid
 from tests.memory_grid import MemoryGrid
 
 SHAPES = {"bias": (3,), "weight": (4, 3)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ def write_job(path: Path, base: TinyBase | str, changes: Settings | None = None)
         "federation": {"rounds": 2, "min_sites": 2},
         "training": {"lot": 8, "local_steps": 3, "learning_rate": 0.1, "optimiser": "sgd", "validation": 0.0},
         "privacy": {"epsilon": 4.0, "delta": DELTA, "clip": 5.0},
+        "secagg": {"enabled": False},
         "anonymisation": {"profile": "strict"},
     }
     path.write_text('name = "tiny"\n' + toml(merged(settings, changes)), encoding="utf-8")
@@ -60,6 +62,8 @@ def start(temp: Path, *arguments: str | Path) -> subprocess.Popen[str]:
         text=True,
         encoding="utf-8",
         start_new_session=True,
+        # Whoever starts the tests in the background has SIGINT ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 

@@ -5,34 +5,18 @@ Nothing is trained, nothing is charged, and of the data set only the first row i
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from client import policy
-from client.config import COORDINATOR_FILE, KEYS_DIR, STATE_DIR, DataSection, SiteConfig, read_site
+from client.budget import Budget, budget_of, quote
+from client.config import COORDINATOR_FILE, KEYS_DIR, DataSection, SiteConfig, read_site
 from client.data import columns_of
-from client.ledger import Ledger
 from client.site import open_site
 from learning.rows import Columns, Source
-from privacy.dp import Charge, Limit, joint_epsilon
 from privacy.errors import CloisterError, ConfigError, DataError
 from protocol.job import ColumnsSection, Job
-from protocol.plans import base_of, privacy_plan
-
-
-@dataclass(frozen=True, kw_only=True)
-class Budget:
-    """What one data set has cost: joint epsilon at the site's delta, against the site's limit."""
-
-    data: str
-    epsilon: float
-    limit: float
-    delta: float
-    rounds: int
-    runs: int
-
-    def values(self) -> dict[str, object]:
-        return {**asdict(self), "left": max(0.0, self.limit - self.epsilon)}
+from protocol.plans import base_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,54 +91,11 @@ def reasons_against(home: Path, config: SiteConfig, section: DataSection, job: J
     reasons = policy.reasons_against(job, base_of(job), config)
     if job.privacy.enabled:
         try:
-            reasons += _budget_reasons(home, config, section, job)
+            cost = quote(home, config, section, job)
+            reasons += [cost.reason] if cost.reason else []
         except CloisterError as error:
             reasons.append(str(error))
     return reasons
-
-
-def budget_of(home: Path, config: SiteConfig, data: str) -> Budget:
-    """What the ledger says was spent on a data set. Raises: BudgetError when the ledger is damaged."""
-    charges = [charge for charge in _charges(home) if charge.dataset_id == data]
-    return Budget(
-        data=data,
-        epsilon=joint_epsilon(charges, data, config.privacy.delta),
-        limit=config.privacy.epsilon,
-        delta=config.privacy.delta,
-        rounds=len(charges),
-        runs=len({charge.run_id for charge in charges}),
-    )
-
-
-def _budget_reasons(home: Path, config: SiteConfig, section: DataSection, job: Job) -> list[str]:
-    data, limit = config.accept.data, Limit(epsilon=config.privacy.epsilon, delta=config.privacy.delta)
-    plan, before = privacy_plan(job, section.published_size), [c for c in _charges(home) if c.dataset_id == data]
-    if any(charge.unit != plan.unit for charge in before):
-        return [f"the ledger counts units {before[0].unit}, the job asks for {plan.unit}"]
-    planned = [
-        Charge(
-            dataset_id=data,
-            unit=plan.unit,
-            job_id=job.digest(),
-            run_id="check",
-            round=number,
-            attempt=0,
-            plan_digest=plan.digest(),
-            q=plan.sampling_rate,
-            sigma=plan.noise_multiplier,
-            steps=plan.steps_per_round,
-            delta=plan.delta,
-        )
-        for number in range(1, plan.rounds + 1)
-    ]
-    after = joint_epsilon([*before, *planned], data, limit.delta)
-    if after <= limit.epsilon:
-        return []
-    return [f"epsilon {limit.epsilon:g} is granted over all jobs; with this one it would be {after:.3f}"]
-
-
-def _charges(home: Path) -> list[Charge]:
-    return list(Ledger(home / STATE_DIR).charges())
 
 
 def _own_columns(section: DataSection) -> Columns:

@@ -6,14 +6,14 @@ replays its noise stream and releases identical bytes; it needs no charge and do
 is a new attempt: it is charged again, out of the spare rounds for which calibration left room, so a crash never takes
 a run past its target.
 
-Two data sets that hold the same persons are two ledgers here; whoever adds them to a site must know that their costs
-add up.
+Two data sets that hold the same persons are one budget where the site declares it (`Limit.shared`): what either costs
+counts against both. Undeclared they are two, and their costs add up unseen.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -78,11 +78,14 @@ class Attempt:
 class Limit:
     """What a site grants on one data set over its whole life: (epsilon, delta), for one kind of unit.
 
+    `shared`: the data sets that hold the same persons, whose costs count here too.
+
     Raises: ConfigError unless epsilon is positive and finite and 0 < delta < 1.
     """
 
     epsilon: float
     delta: float
+    shared: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not 0 < self.epsilon < math.inf:
@@ -132,7 +135,7 @@ def charge_round(store: LedgerStore, plan: Plan, *, attempt: Attempt, limit: Lim
     """
     before = tuple(store.charges())
     charge = _charge_for(plan, attempt)
-    _refuse_unplanned(before, charge, plan)
+    _refuse_unplanned(before, charge, plan, limit)
     _refuse_overspent((*before, charge), charge, plan, limit)
     store.append(charge)
     after = tuple(store.charges())
@@ -142,13 +145,18 @@ def charge_round(store: LedgerStore, plan: Plan, *, attempt: Attempt, limit: Lim
     if charge not in others:
         raise BudgetError("the ledger lost a charge", expected="the round's charge to be there after it was appended")
     others.remove(charge)
-    _refuse_unplanned(tuple(others), charge, plan)
+    _refuse_unplanned(tuple(others), charge, plan, limit)
     _refuse_overspent(after, charge, plan, limit)
 
 
-def joint_epsilon(charges: Sequence[Charge], dataset_id: str, delta: float) -> float:
-    """The joint epsilon at `delta` of everything charged to one data set; 0.0 where nothing was."""
-    return epsilon_of([c.group() for c in charges if c.dataset_id == dataset_id], delta)
+def joint_epsilon(
+    charges: Sequence[Charge], dataset_id: str, delta: float, shared: Collection[str] = frozenset()
+) -> float:
+    """The joint epsilon at `delta` of everything charged to one data set, and to those that share its persons.
+
+    0.0 where nothing was charged.
+    """
+    return epsilon_of([c.group() for c in charges if c.dataset_id in {dataset_id, *shared}], delta)
 
 
 def _charge_for(plan: Plan, attempt: Attempt) -> Charge:
@@ -167,7 +175,7 @@ def _charge_for(plan: Plan, attempt: Attempt) -> Charge:
     )
 
 
-def _refuse_unplanned(before: Sequence[Charge], charge: Charge, plan: Plan) -> None:
+def _refuse_unplanned(before: Sequence[Charge], charge: Charge, plan: Plan, limit: Limit) -> None:
     same_data = [c for c in before if c.dataset_id == charge.dataset_id]
     same_run = [c for c in same_data if c.run_id == charge.run_id]
     place = f"round {charge.round} of run {charge.run_id}"
@@ -187,10 +195,10 @@ def _refuse_unplanned(before: Sequence[Charge], charge: Charge, plan: Plan) -> N
             expected=f"at most {allowed} charged rounds, spare ones included",
             found=f"{len(same_run)} charged before",
         )
-    units = {c.unit for c in same_data} - {charge.unit}
+    units = {c.unit for c in before if c.dataset_id in {charge.dataset_id, *limit.shared}} - {charge.unit}
     if units:
         raise BudgetError(
-            f"{place}: the data set was charged for another unit",
+            f"{place}: the data set, or one that shares its persons, was charged for another unit",
             expected=f"unit {', '.join(sorted(units))} as before",
             found=f"unit {charge.unit}",
             remedy="keep one unit of privacy for each data set",
@@ -204,7 +212,7 @@ def _refuse_overspent(charges: Sequence[Charge], charge: Charge, plan: Plan, lim
         ("the site's limit", charges, limit.epsilon, limit.delta),
     )
     for name, counted, epsilon, delta in limits:
-        cost = joint_epsilon(counted, charge.dataset_id, delta)
+        cost = joint_epsilon(counted, charge.dataset_id, delta, limit.shared)
         if cost > epsilon:
             raise BudgetError(
                 f"round {charge.round} of run {charge.run_id} would pass {name}",

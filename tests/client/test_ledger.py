@@ -1,7 +1,7 @@
 """The ledger at work: a round is charged on disk before it is computed, and nothing runs that cannot be charged."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -129,6 +129,37 @@ def test_a_site_goes_on_from_the_ledger_that_an_earlier_version_left(tmp_path, t
     assert outcome_of(federation.ask_round(2, SITE)).code == "budget"
     assert [(c.round, c.attempt) for c in federation.charges(SITE)] == [(1, 0), (1, 1), (1, 2)]
     assert not (state / "ledger.jsonl").exists()
+
+
+def test_data_sets_that_share_persons_are_one_budget(tmp_path, tiny_base):
+    """What was spent on letters leaves too little for records, once the site says that both hold the same persons."""
+    shared = {**GRANTS_ONE, "privacy": {"epsilon": 6.0, "shared": [["records", "letters"]]}}
+    apart = {**GRANTS_ONE, "privacy": {"epsilon": 6.0}}
+    codes = []
+    for number, grants in enumerate((shared, apart)):
+        federation = lone(tmp_path / str(number), tiny_base, grants=grants)
+        federation.run()
+        state = federation.home(SITE) / "state"
+        charges = [replace(charge, dataset_id="letters", run_id="before") for charge in federation.charges(SITE)]
+        for name in ("ledger.sqlite", "ledger.head"):
+            (state / name).unlink()
+        for charge in charges:
+            federation.site(SITE).ledger().append(charge)
+        federation.restart_coordinator("run-2")
+        federation.greet(run="run-2")
+        codes.append([outcome_of(federation.ask_round(number, SITE, run="run-2")).code for number in (1, 2)])
+    assert codes[0][-1] == "budget"
+    assert codes[1] == ["", ""]
+
+
+@pytest.mark.parametrize(("asked", "told"), [((1, 2), False), ((1, 1, 2), False), ((2,), True)])
+def test_a_round_later_than_the_ledger_knows_leaves_a_word_in_the_log(tmp_path, tiny_base, caplog, asked, told):
+    """It is the one sign of a ledger set back together with its head; a site that missed rounds sees it too."""
+    federation = lone(tmp_path, tiny_base)
+    federation.greet()
+    for number in asked:
+        assert outcome_of(federation.ask_round(number, SITE)).status == "done"
+    assert ("the ledger knows rounds up to 0" in caplog.text) is told
 
 
 # One run, one plan.

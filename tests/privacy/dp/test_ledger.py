@@ -118,6 +118,25 @@ def test_what_another_data_set_spent_does_not_count() -> None:
     assert len(store.charges()) == 2
 
 
+@pytest.mark.parametrize("spent_on", ["letters", "calls"])
+def test_data_sets_that_share_persons_are_one_budget(spent_on: str) -> None:
+    """Two rounds on either of three data sets that share persons leave no room for a third on another of them."""
+    shared = frozenset({"notes", "letters", "calls"})
+    limit = Limit(epsilon=epsilon_of([StepGroup(1.0, 5.0, 4)], 1e-5), delta=1e-5, shared=shared)
+    store = charged(replace(FIRST, dataset_id=spent_on), replace(FIRST, dataset_id=spent_on, round=2))
+    refuse(store, replace(FIRST, run_id="r2"), "site's limit", limit=limit)
+    charge_round(store, PLAN, attempt=replace(FIRST, run_id="r2", dataset_id="others"), limit=replace(limit, shared=()))
+    assert joint_epsilon(store.charges(), "notes", 1e-5, shared) == limit.epsilon
+    assert joint_epsilon(store.charges(), "notes", 1e-5) == 0.0
+
+
+def test_data_sets_that_share_persons_count_one_kind_of_unit() -> None:
+    by_person = replace(PLAN, unit="patient", max_records_per_unit=4)
+    limit = replace(WIDE, shared=frozenset({"notes", "letters"}))
+    letters = replace(FIRST, dataset_id="letters", run_id="r2")
+    refuse(charged(FIRST), letters, "another unit", plan=by_person, limit=limit)
+
+
 class RacingLedger(MemoryLedger):
     """A store in which another process gets its own charges in between our reading and our writing."""
 

@@ -1,0 +1,1 @@
+"""What the two ends of the link read alike: messages, certificates, tokens."""

@@ -1,0 +1,376 @@
+"""The site's daemon: it asks its coordinator for work, has it done by a worker, and brings the answers back.
+
+Two threads. One holds the line: it connects, agrees on a version, waits for news, and begins anew with backoff and
+jitter whenever the line is cut. The other takes the cases one after the other and does what their files say is next,
+until the coordinator has the answer or wants none. It may be killed at any moment; the files say where to go on.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from client.link.channel import Backoff, Coordinator, Link, LinkDownError, LinkRefusedError
+from client.link.desk import Case, Desk, Next
+from client.link.host import WorkerCommand, WorkerHost
+from client.link.transfers import DamagedError, Transfers
+from learning.storage import make_private_dir, write_note
+from privacy.errors import ProtocolError
+from protocol.link import link_pb2 as pb
+from protocol.link.counters import Count, Counters, serve_metrics
+from protocol.link.logs import log
+from protocol.link.terms import Failure, Refused
+
+PREFIX = "cloister_site"
+ATTEMPTS = 3
+"""How often a payload may arrive damaged before it is given up."""
+REPORT_EVERY_S = 2.0
+CLOCK_S = 300.0
+"""A difference of the two clocks that is worth a warning."""
+_OVER = frozenset({Refused.CLOSED, Refused.FOREIGN, Refused.OTHER})
+_HOPELESS = frozenset({Refused.SIZE, Refused.MALFORMED})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DaemonConfig:
+    """What a daemon needs. `desk`: a private folder for its cases.
+
+    `progress`: the file in which the site's work leaves a note of how far it is. `drain_s`: how long the worker may go
+    on after the signal to stop. `idle_s`: how long a worker is kept when there is nothing to do. `metrics_port`: of the
+    Prometheus page on 127.0.0.1, None for no page.
+    """
+
+    coordinator: Coordinator
+    worker: WorkerCommand
+    desk: Path
+    progress: Path
+    drain_s: float = 20.0
+    idle_s: float = 60.0
+    metrics_port: int | None = None
+    backoff: Callable[[], Backoff] = Backoff
+
+
+@dataclass
+class _Hand:
+    """A case in hand. `closed`: the coordinator wants no answer any more."""
+
+    case: Case
+    closed: threading.Event = field(default_factory=threading.Event)
+    damaged: int = 0
+
+
+class Daemon:
+    """One site's end of the link. `run` in one thread, `stop` from any."""
+
+    def __init__(self, config: DaemonConfig) -> None:
+        self._config = config
+        self.counters = Counters(prefix=PREFIX, gauges=self._gauges)
+        make_private_dir(config.desk)
+        self._desk, self._host = Desk(config.desk), WorkerHost(config.worker)
+        self._transfers = Transfers(config.coordinator.timing.stall_s, self.counters)
+        self._stopping, self._stop_at = threading.Event(), float("inf")
+        self._hands: dict[str, _Hand] = {}
+        self._current: _Hand | None = None
+        self._queue: queue.Queue[_Hand | None] = queue.Queue()
+        self._line = threading.Condition()
+        self._link: Link | None = None
+        self._failure: BaseException | None = None
+
+    @property
+    def worker_pid(self) -> int | None:
+        """The worker's process id, None when there is none."""
+        return self._host.pid
+
+    def run(self) -> None:
+        """Serve until `stop`.
+
+        Raises: ConfigError when the port for metrics cannot be had; what nobody foresaw, so that whoever started this
+        process starts it again.
+        """
+        port = self._config.metrics_port
+        end_metrics = None if port is None else serve_metrics(self.counters, port)
+        for case in self._desk.cases():
+            self._take(case)
+        cases = threading.Thread(target=self._do_cases, name="link-cases")
+        cases.start()
+        try:
+            self._hold_the_line()
+        finally:
+            self.stop()
+            cases.join()
+            self._host.kill()
+            if end_metrics is not None:
+                end_metrics()
+            self._note("stopped")
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """End cleanly: what is on its way goes on at the next start; the worker may go on for `drain_s`."""
+        if not self._stopping.is_set():
+            self._stop_at = time.monotonic() + self._config.drain_s
+            self._stopping.set()
+            log("stopping", {})
+        self._transfers.cut()
+        self._queue.put(None)
+        with self._line:
+            if self._link is not None:
+                self._link.close()
+            self._line.notify_all()
+
+    # The line.
+
+    def _hold_the_line(self) -> None:
+        backoff = self._config.backoff()
+        while not self._stopping.is_set():
+            try:
+                with Link(self._config.coordinator) as link:
+                    self._connect(link)
+                    backoff.succeeded()
+                    while not self._stopping.is_set() and not link.stale:
+                        self._news(link.work(list(self._hands)))
+            except (LinkDownError, LinkRefusedError) as error:
+                self._cut_off(error, backoff)
+            finally:
+                with self._line:
+                    self._link = None
+
+    def _connect(self, link: Link) -> None:
+        with self._line:
+            if self._stopping.is_set():
+                raise LinkDownError("stopping")
+            self._link = link  # so that `stop` can cut the first call
+        agreed = link.exchange()
+        away = abs(agreed.time_ms / 1000 - time.time())
+        if away > CLOCK_S:
+            log("the clocks differ", {"seconds": round(away)}, logging.WARNING)
+        log("connected", {"coordinator": self._config.coordinator.address, "version": agreed.version})
+        self._note("connected")
+        with self._line:
+            self._line.notify_all()
+
+    def _cut_off(self, error: LinkDownError | LinkRefusedError, backoff: Backoff) -> None:
+        if self._stopping.is_set():
+            return
+        reason = error.refused.value if isinstance(error, LinkRefusedError) else "down"
+        wait = backoff.next()
+        self.counters.add(Count.RECONNECTS, reason)
+        log("disconnected", {"why": str(error), "again_in_s": round(wait, 1)}, logging.WARNING)
+        self._note("disconnected", str(error))
+        self._stopping.wait(wait)
+
+    def _news(self, news: pb.WorkReply) -> None:
+        for name in news.closed:
+            self._close(name)
+        for task in news.fresh:
+            if task.id in self._hands:
+                continue
+            try:
+                self._take(self._desk.open_case(task))
+            except (ProtocolError, OSError) as error:
+                log("task not taken", {"error": type(error).__name__}, logging.ERROR)
+                self._stopping.wait(1.0)
+
+    def _take(self, case: Case) -> None:
+        hand = _Hand(case)
+        self._hands[case.task.id] = hand
+        log("task", {"task": case.task.id, "run": case.task.run, "kind": case.task.kind, "bytes": case.task.size})
+        self._queue.put(hand)
+
+    def _close(self, name: str) -> None:
+        """The coordinator wants no answer any more: whatever is done for it ends."""
+        hand = self._hands.get(name)
+        if hand is not None:
+            hand.closed.set()
+            if hand is self._current:
+                self._transfers.cut()
+
+    # The cases.
+
+    def _do_cases(self) -> None:
+        """A daemon whose cases stand still must not look alive: what nobody foresaw ends it."""
+        try:
+            self._cases_in_turn()
+        except BaseException as error:  # noqa: BLE001 (raised again by `run`, in the other thread)
+            self._failure = error
+            self.stop()
+
+    def _cases_in_turn(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                hand = self._queue.get(timeout=self._config.idle_s)
+            except queue.Empty:
+                self._host.kill()
+                continue
+            if hand is not None:
+                self._current = hand
+                self._do(hand)
+                self._current = None
+
+    def _do(self, hand: _Hand) -> None:
+        """Bring one case to its end, however often the line is cut; return early only to stop."""
+        backoff = self._config.backoff()
+        while not self._stopping.is_set():
+            try:
+                if hand.closed.is_set() or self._step(hand):
+                    self._forget(hand)
+                    return
+                backoff.succeeded()
+            except LinkDownError as error:
+                log("transfer cut", {"task": hand.case.task.id, "why": str(error)}, logging.WARNING)
+                self._pause(hand, backoff.next())
+            except LinkRefusedError as error:
+                self._refused(hand, error, backoff)
+            except DamagedError:
+                self._damaged(hand)
+            except OSError as error:
+                if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                    raise
+                self._give_up(hand, Failure.DISK)
+
+    def _step(self, hand: _Hand) -> bool:
+        """Do what the files say is next; True when the case is over."""
+        case, task = hand.case, hand.case.task
+        match case.next():
+            case Next.FETCH:
+                link = self._linked()
+                self._host.start()
+                self._transfers.fetch(link, task, case.request)
+                link.report(pb.Progress(task=task.id, stage=pb.STAGE_FETCHED))
+            case Next.WORK:
+                self._work(hand)
+            case Next.INTERRUPTED:
+                case.fail(Failure.INTERRUPTED)
+            case Next.SEND:
+                self._transfers.upload(self._linked(), task.id, case.answer, case.answered(), lambda _offset: None)
+                self.counters.add(Count.ANSWERS, self._config.coordinator.site)
+                return True
+            case Next.DECLINE:
+                self._linked().decline(task.id, case.failure)
+                self.counters.add(Count.FAILURES, case.failure.name.lower())
+                return True
+        return False
+
+    def _work(self, hand: _Hand) -> None:
+        case, told = hand.case, _Told(self._config.progress)
+        case.begin()
+        self._report(pb.Progress(task=case.task.id, stage=pb.STAGE_WORKING))
+
+        def go_on() -> bool:
+            progress = told.news(case.task.id)
+            if progress is not None:
+                self._report(progress)
+            return not hand.closed.is_set() and time.monotonic() < self._stop_at
+
+        failure = self._host.work(case, go_on)
+        if failure is not None:
+            log("work failed", {"task": case.task.id, "failure": failure.name.lower()}, logging.ERROR)
+            case.fail(failure)
+
+    def _report(self, progress: pb.Progress) -> None:
+        """Reports are for people: one that is lost is not missed."""
+        link = self._link
+        if link is None or not link.version:
+            return
+        try:
+            link.report(progress)
+        except (LinkDownError, LinkRefusedError) as error:
+            log("report lost", {"why": str(error)}, logging.DEBUG)
+
+    def _linked(self) -> Link:
+        """The line, once there is one. Raises: LinkDownError when there is none for a while."""
+        with self._line:
+            self._line.wait_for(lambda: self._stopping.is_set() or self._ready(), timeout=1.0)
+            if self._link is None or not self._ready() or self._stopping.is_set():
+                raise LinkDownError("there is no connection")
+            return self._link
+
+    def _ready(self) -> bool:
+        return self._link is not None and self._link.version > 0
+
+    def _refused(self, hand: _Hand, error: LinkRefusedError, backoff: Backoff) -> None:
+        if error.refused is Refused.DIGEST:
+            self._damaged(hand)
+            return
+        self.counters.add(Count.REFUSALS, error.refused.value)
+        log("refused", {"task": hand.case.task.id, "why": str(error)}, logging.WARNING)
+        if error.refused in _OVER:
+            hand.closed.set()
+        elif error.refused in _HOPELESS:
+            self._give_up(hand, Failure.PROTOCOL)
+        else:
+            self._pause(hand, backoff.next())
+
+    def _damaged(self, hand: _Hand) -> None:
+        hand.damaged += 1
+        log("damaged", {"task": hand.case.task.id, "times": hand.damaged}, logging.WARNING)
+        if hand.damaged >= ATTEMPTS:
+            self._give_up(hand, Failure.DAMAGED)
+
+    def _give_up(self, hand: _Hand, failure: Failure) -> None:
+        """There will be no answer, not even one that lies here already."""
+        hand.case.fail(failure)
+        hand.case.answer.unlink(missing_ok=True)
+
+    def _forget(self, hand: _Hand) -> None:
+        hand.case.drop()
+        self._hands.pop(hand.case.task.id, None)
+
+    def _pause(self, hand: _Hand, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not self._stopping.is_set() and not hand.closed.is_set():
+            self._stopping.wait(min(0.2, seconds))
+
+    # For those who watch.
+
+    def _note(self, state: str, why: str = "") -> None:
+        """Leave the state of the line for `cloister-site status`."""
+        note = {"state": state, "why": why[:300], "at": time.time(), "tasks": list(self._hands)}
+        write_note(self._config.desk / "status.json", note)
+
+    def _gauges(self) -> dict[tuple[str, str], float]:
+        return {
+            ("tasks", "in_hand"): float(len(self._hands)),
+            ("connected", "coordinator"): float(self._ready()),
+        }
+
+
+class _Told:
+    """The site's own note of its progress, turned into a report when there is something new, every two seconds."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._at = path, time.monotonic()
+        self._seen = self._read()
+
+    def news(self, task: str) -> pb.Progress | None:
+        if time.monotonic() - self._at < REPORT_EVERY_S:
+            return None
+        self._at, now = time.monotonic(), self._read()
+        if not now or now == self._seen:
+            return None
+        self._seen = now
+        try:
+            note = json.loads(now)
+            return pb.Progress(
+                task=task,
+                stage=pb.STAGE_WORKING,
+                round=note["round"],
+                doing=note["stage"],
+                done=note["done"],
+                total=note["total"],
+            )
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def _read(self) -> bytes:
+        try:
+            return self._path.read_bytes()
+        except OSError:
+            return b""

@@ -1,0 +1,128 @@
+"""The process in which a site's app runs: started by the daemon, one request after the other, nothing else.
+
+It reads one line of JSON a request on standard input and writes one a result on its standard output; payloads are
+files in the case's folder. When standard input ends, the daemon is gone: the process ends at once, whatever it is at.
+Whatever the app or its libraries print goes to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import json
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO, cast
+
+from flwr.app import Context, RecordDict
+from flwr.clientapp import ClientApp
+
+from client.link.desk import note_answer
+from privacy import errors
+from privacy.errors import CloisterError
+from protocol.link.flower import LINK_RUN, node_of, request_message
+from protocol.link.logs import log, log_to_stderr
+from protocol.link.parts import answer_name, write_payload
+from protocol.link.terms import Failure
+from protocol.payload import unwrap_sealed
+
+SITE_APP = "client.link.worker:site_app"
+ORPHAN = 3
+"""Exit code when the daemon went away."""
+
+MakeApp = Callable[[Path], ClientApp]
+_FAILURES: dict[type[CloisterError], Failure] = {
+    errors.SealError: Failure.SEAL,
+    errors.ProtocolError: Failure.PROTOCOL,
+    errors.ConfigError: Failure.CONFIG,
+}
+
+
+def site_app(home: Path) -> ClientApp:
+    """The product's app for the site in `home`; the folder is opened anew for every message."""
+    from client.app import make_client_app
+    from client.site import open_site
+
+    return make_client_app(lambda _context: open_site(home))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve requests until standard input ends."""
+    parser = argparse.ArgumentParser(prog="client.link.worker")
+    parser.add_argument("--home", type=Path, required=True, help="the site's folder")
+    parser.add_argument("--site", required=True, help="the site's id")
+    parser.add_argument("--app", default=SITE_APP, help="module:function that makes the app from the folder")
+    arguments = parser.parse_args(argv)
+    results = _take_stdout()
+    log_to_stderr()
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+    orders: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(orders,), daemon=True).start()
+    app: ClientApp | None = None
+    while True:
+        order = orders.get()
+        try:
+            app = app or _load(arguments.app)(arguments.home)
+            failure = _answer(app, arguments.site, order)
+        except Exception as error:  # noqa: BLE001 (reported as a failure; its text may hold a record and stays unsaid)
+            failure = _failure(error)
+            log("work failed", {"failure": failure.name.lower(), "at": _where(error)}, logging.ERROR)
+        results.write(json.dumps({"task": order["task"], "failure": failure}) + "\n")
+        results.flush()
+
+
+def _answer(app: ClientApp, site: str, order: dict[str, str]) -> Failure | None:
+    folder, task, node = Path(order["folder"]), order["task"], node_of(site)
+    context = Context(run_id=LINK_RUN, node_id=node, node_config={}, state=RecordDict(), run_config={})
+    sealed = (folder / "request").read_bytes()
+    reply = app(request_message(sealed, task=task, node=node, kind=order["kind"]), context)
+    if reply.has_error():
+        return Failure.RAISED
+    note_answer(folder, write_payload(folder / "answer", unwrap_sealed(reply.content), answer_name(task)))
+    return None
+
+
+def _failure(error: Exception) -> Failure:
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return Failure.DISK
+    return next((_FAILURES[kind] for kind in type(error).__mro__ if kind in _FAILURES), Failure.RAISED)
+
+
+def _load(name: str) -> MakeApp:
+    module, _, function = name.partition(":")
+    return cast(MakeApp, getattr(importlib.import_module(module), function))
+
+
+def _take_stdout() -> TextIO:
+    """Our own handle on standard output; whoever else prints writes to standard error from now on."""
+    mine = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return mine
+
+
+def _listen(orders: queue.SimpleQueue[dict[str, str]]) -> None:
+    for line in sys.stdin:
+        orders.put(json.loads(line))
+    if os.getpgrp() == os.getpid():  # what the app has started goes with it
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(ORPHAN)
+
+
+def _where(error: BaseException) -> str:
+    """Type and places of an error, without its text."""
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    places = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
+    text = f": {error}" if isinstance(error, CloisterError) else ""
+    return f"{type(error).__name__}{text} at {places}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

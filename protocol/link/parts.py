@@ -1,0 +1,213 @@
+"""Payloads on disk, at both ends: written whole, or received in part and committed by their digest.
+
+The digest finds accidents: a transfer resumed at the wrong place, a disk that lost what it had taken, two answers mixed
+up. Who made a payload and that nobody changed it is proved by the seal inside it, which is verified where it is opened.
+So it need not be collision-resistant, and is made of GMAC (NIST SP 800-38D, 2007): 8 GB/s on a core where SHA-256
+without instructions of its own makes 0.3 GB/s, twice over each of 440 MB of every site.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from learning.storage import PRIVATE_FILE
+from privacy.errors import ProtocolError
+from protocol.link.terms import BLOCK_BYTES, PIECE_BYTES
+
+DIGEST_LABEL = b"cloister/v1/link/digest"
+SPARE_BYTES = 64 * 1024 * 1024
+"""What a payload must leave free on the disk: state and logs have to be written when it is full."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Payload:
+    """A payload's size in bytes and its 32-byte digest."""
+
+    size: int
+    digest: bytes
+
+
+class Digest:
+    """The digest of a payload under a name: SHA-256 over its length and the GMAC of each piece at its place.
+
+    The key comes from the name (a task's id and the direction), so that a payload counts under that name alone. Both
+    ends know it: this is no protection against either.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._aead = AESGCM(hashlib.sha256(DIGEST_LABEL + name.encode()).digest())
+        self._tags = hashlib.sha256(DIGEST_LABEL)
+        self._size, self._index = 0, 0
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Takes the next bytes; every call but the last brings a multiple of 64 KiB.
+
+        Raises: ProtocolError for bytes after a broken piece.
+        """
+        if self._size % PIECE_BYTES:
+            raise ProtocolError("a payload's piece", expected="64 KiB but for the last", found="a shorter one before")
+        view = memoryview(data)
+        for start in range(0, len(view), PIECE_BYTES):
+            self._tags.update(
+                self._aead.encrypt(self._index.to_bytes(12, "big"), b"", view[start : start + PIECE_BYTES])
+            )
+            self._index += 1
+        self._size += len(view)
+
+    def payload(self) -> Payload:
+        """Size and digest of all that was taken."""
+        final = self._tags.copy()
+        final.update(self._size.to_bytes(8, "big"))
+        return Payload(size=self._size, digest=final.digest())
+
+
+def request_name(task: str) -> str:
+    """The name under which a task's request has its digest."""
+    return f"request/{task}"
+
+
+def answer_name(task: str) -> str:
+    """The name under which a task's answer has its digest."""
+    return f"answer/{task}"
+
+
+def blocks(path: Path, offset: int = 0) -> Generator[bytes, None, None]:
+    """The bytes of a file from an offset on, 1 MiB at a time."""
+    with path.open("rb", buffering=0) as stream:
+        stream.seek(offset)
+        while block := stream.read(BLOCK_BYTES):
+            yield block
+
+
+def digest_of(path: Path, name: str) -> Payload:
+    """Reads a file and returns its size and its digest under a name."""
+    digest = Digest(name)
+    for block in blocks(path):
+        digest.update(block)
+    return digest.payload()
+
+
+def write_payload(path: Path, data: bytes | memoryview, name: str) -> Payload:
+    """Write a payload: the file is there whole and on disk when this returns, or not at all. No copy is made.
+
+    Raises: OSError, with `errno.ENOSPC` when there is no room.
+    """
+    view, digest = memoryview(data), Digest(name)
+    check_room(path.parent, len(view))
+    part = part_of(path)
+    try:
+        with _private(part, os.O_TRUNC) as handle:
+            for start in range(0, len(view), BLOCK_BYTES):
+                block = view[start : start + BLOCK_BYTES]
+                digest.update(block)
+                _write_all(handle.fileno, block)
+            os.fsync(handle.fileno)
+        publish(part, path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+    return digest.payload()
+
+
+class Part:
+    """A payload that arrives in pieces. What lies in the file outlives its receiver; the next goes on from there."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = part_of(path)
+        self._handle = _private(self._path, 0)
+        self.size = whole_pieces(os.fstat(self._handle.fileno).st_size)
+        os.ftruncate(self._handle.fileno, self.size)
+        os.lseek(self._handle.fileno, self.size, os.SEEK_SET)
+
+    def append(self, data: bytes) -> int:
+        """Adds bytes at the end; returns the new size. Raises: OSError when they do not fit on the disk."""
+        _write_all(self._handle.fileno, memoryview(data))
+        self.size += len(data)
+        return self.size
+
+    def sync(self) -> None:
+        """What was added is on disk when this returns."""
+        os.fdatasync(self._handle.fileno)
+
+    def close(self) -> None:
+        self._handle.close()
+
+
+def part_of(path: Path) -> Path:
+    """Where a payload lies until it is whole."""
+    return path.with_name(path.name + ".part")
+
+
+def part_size(path: Path, size: int) -> int:
+    """How much of a payload of `size` bytes is there: all of it, or whole pieces."""
+    part = part_of(path)
+    found = part.stat().st_size if part.exists() else 0
+    return found if found == size else whole_pieces(found)
+
+
+def whole_pieces(size: int) -> int:
+    """The largest multiple of 64 KiB that is not above `size`."""
+    return size - size % PIECE_BYTES
+
+
+def commit_part(path: Path, expected: Payload, name: str) -> bool:
+    """Make a received part the payload, on disk, if it is the expected one; if not, delete it and say so.
+
+    What is read is the file, not what passed through memory.
+    """
+    part = part_of(path)
+    if not part.exists() or part.stat().st_size != expected.size or digest_of(part, name) != expected:
+        part.unlink(missing_ok=True)
+        return False
+    with _private(part, 0) as handle:
+        os.fsync(handle.fileno)
+    publish(part, path)
+    return True
+
+
+def publish(part: Path, path: Path) -> None:
+    """Give a whole file its name; the name is on disk when this returns."""
+    part.replace(path)
+    with _Handle(os.open(path.parent, os.O_RDONLY)) as folder:
+        os.fsync(folder.fileno)
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raises: OSError (`errno.ENOSPC`) unless a payload of that size fits and leaves some room."""
+    if shutil.disk_usage(folder).free < size + SPARE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
+class _Handle:
+    """A file descriptor that closes itself."""
+
+    def __init__(self, fileno: int) -> None:
+        self.fileno = fileno
+
+    def __enter__(self) -> _Handle:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.fileno >= 0:
+            os.close(self.fileno)
+            self.fileno = -1
+
+
+def _private(path: Path, flags: int) -> _Handle:
+    return _Handle(os.open(path, os.O_RDWR | os.O_CREAT | flags, PRIVATE_FILE))
+
+
+def _write_all(handle: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(handle, data) :]

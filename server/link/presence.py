@@ -1,0 +1,122 @@
+"""Which sites are there, and how far each is: shared by processes, not worth a wait for the disk.
+
+After a crash of the machine it may be lost or damaged, and is then made anew: sites say again that they are there.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+from learning.storage import make_private_dir
+
+DATABASE = "presence.sqlite"
+BUSY_S = 30.0
+_TABLES = """
+CREATE TABLE IF NOT EXISTS sites (
+  site TEXT PRIMARY KEY, release TEXT NOT NULL, version INTEGER NOT NULL, seen REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS progress (
+  site TEXT NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL, doing TEXT NOT NULL, done INTEGER NOT NULL,
+  total INTEGER NOT NULL, at REAL NOT NULL, PRIMARY KEY (site, run));
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteSeen:
+    """A site that has called. `seen`: when last, seconds since 1970; `version`: of the link, as agreed."""
+
+    site: str
+    release: str
+    version: int
+    seen: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteProgress:
+    """How far a site is with a run: `done` of `total` steps of what it is `doing`; `at`: seconds since 1970.
+
+    For `download` and `upload`, which the server sees itself, the steps are bytes.
+    """
+
+    site: str
+    run: str
+    round: int
+    doing: str
+    done: int
+    total: int
+    at: float
+
+
+class Presence:
+    """The sites that were seen, and their progress. Calls on one object are taken one at a time."""
+
+    def __init__(self, home: Path, clock: Callable[[], float] = time.time) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        path = make_private_dir(home) / DATABASE
+        path.touch(mode=0o600)
+        self._db = self._open(path)
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def seen(self, site: str) -> None:
+        """A site has called, now."""
+        self._do("UPDATE sites SET seen=? WHERE site=?", self._clock(), site)
+
+    def agreed(self, site: str, release: str, version: int) -> None:
+        """A site and the coordinator have agreed on a version of the link."""
+        self._do("INSERT OR REPLACE INTO sites VALUES (?,?,?,?)", site, release[:64], version, self._clock())
+
+    def gone(self, site: str) -> None:
+        """A site said goodbye or was removed."""
+        self._do("UPDATE sites SET seen=0 WHERE site=?", site)
+
+    def sites(self) -> list[SiteSeen]:
+        """All sites that ever called, by name."""
+        rows = self._do("SELECT site, release, version, seen FROM sites ORDER BY site")
+        return [SiteSeen(site=row[0], release=row[1], version=row[2], seen=row[3]) for row in rows]
+
+    def present(self, within_s: float) -> list[str]:
+        """The sites that called within so many seconds, by name."""
+        since = self._clock() - within_s
+        return [each.site for each in self.sites() if each.seen >= since]
+
+    def progressed(self, progress: SiteProgress) -> None:
+        """Note how far a site is."""
+        self._do("INSERT OR REPLACE INTO progress VALUES (?,?,?,?,?,?,?)", *astuple(progress))
+
+    def progress(self, run: str) -> list[SiteProgress]:
+        """How far each site is with a run."""
+        rows = self._do("SELECT site, run, round, doing, done, total, at FROM progress WHERE run=? ORDER BY site", run)
+        return [_progress_of(row) for row in rows]
+
+    def _open(self, path: Path) -> sqlite3.Connection:
+        try:
+            return self._prepared(path)
+        except sqlite3.DatabaseError:
+            for left in path.parent.glob(path.name + "*"):
+                left.unlink(missing_ok=True)
+            return self._prepared(path)
+
+    def _prepared(self, path: Path) -> sqlite3.Connection:
+        db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=OFF")
+        for statement in _TABLES.split(";"):
+            db.execute(statement)
+        return db
+
+    def _do(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._db.execute(statement, values).fetchall()
+
+
+def _progress_of(row: tuple[Any, ...]) -> SiteProgress:
+    site, run, number, doing, done, total, at = row
+    return SiteProgress(site=site, run=run, round=number, doing=doing, done=done, total=total, at=at)

@@ -1,0 +1,393 @@
+"""The calls of the link, answered: what a site may see and send, and nothing else.
+
+One event loop takes all calls, so that a thousand sites that wait for work cost no thread each; what touches the disk
+runs in a few threads. Who calls was checked at the door; streams ask again every 16 MiB, and a site that waits asks
+every second, so that a removal acts on what is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import time
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import grpc
+from grpc import aio
+
+from protocol.link import link_pb2 as pb
+from protocol.link.certificates import Peer
+from protocol.link.counters import Count, Counters
+from protocol.link.logs import log
+from protocol.link.parts import Part, Payload, blocks, check_room
+from protocol.link.terms import (
+    ACK_BYTES,
+    BLOCK_BYTES,
+    DIGEST_BYTES,
+    NEWEST_VERSION,
+    OFFSET_KEY,
+    OLDEST_VERSION,
+    PIECE_BYTES,
+    SERVICE,
+    TASK_KEY,
+    Failure,
+    Refused,
+    Timing,
+)
+from server.link.door import Admits, Door, metadata_of, parsed
+from server.link.limits import Limits, RefusedError
+from server.link.presence import Presence, SiteProgress
+from server.link.rows import Task
+from server.link.states import OPEN, State
+from server.link.store import ClosedError, OtherAnswerError, Store
+
+THREADS = 8
+TICK_S = 0.05
+"""How often the store is asked whether a run has pushed."""
+ASK_AGAIN_S = 1.0
+MOST_KNOWN = 64
+"""Tasks that a site may have in hand."""
+_T = TypeVar("_T")
+_STAGES = {pb.STAGE_FETCHED: State.FETCHED, pb.STAGE_WORKING: State.WORKING}
+
+
+class LinkService:
+    """The calls of `Link` over a store. Made and used in one event loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        presence: Presence,
+        *,
+        admits: Admits,
+        release: str,
+        counters: Counters,
+        limits: Limits | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        self._store, self._presence, self._release = store, presence, release
+        self._limits, self._timing, self.counters = limits or Limits(), timing or Timing(), counters
+        self._door = Door(admits, self._limits, counters)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="link-disk")
+        self._pushed = asyncio.Event()
+        self._uploads: dict[str, asyncio.Future[None]] = {}
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """What a server registers. Requests and replies are bytes here: parsing is part of answering."""
+        unary, calls = grpc.unary_unary_rpc_method_handler, self._door.answering
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Exchange": unary(calls(self._exchange, pb.Versions, agreed=False)),
+                "Work": unary(calls(self._work, pb.WorkRequest)),
+                "Offer": unary(calls(self._offer, pb.Offering)),
+                "Commit": unary(calls(self._commit, pb.CommitRequest)),
+                "Report": unary(calls(self._report, pb.Progress)),
+                "Decline": unary(calls(self._decline, pb.DeclineRequest)),
+                "Fetch": grpc.unary_stream_rpc_method_handler(self._fetch),
+                "Upload": grpc.stream_stream_rpc_method_handler(self._upload),
+            },
+        )
+
+    async def watch(self) -> None:
+        """Wake the sites that wait whenever a run has written to the store. Runs until it is cancelled."""
+        last = await self._disk(self._store.version)
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = await self._disk(self._store.version)
+            if now != last:
+                last, event = now, self._pushed
+                self._pushed = asyncio.Event()
+                event.set()
+
+    @property
+    def streams(self) -> int:
+        """Streams under way."""
+        return self._door.usage.streams
+
+    def close(self) -> None:
+        """Wait for what is at the disk."""
+        self._threads.shutdown()
+
+    # The calls.
+
+    async def _exchange(self, peer: Peer, request: pb.Versions) -> pb.Agreed:
+        site = peer.subject.name
+        if request.site != site:
+            raise RefusedError(Refused.STRANGER, f"the certificate is for {site}, the caller says it is another site")
+        version = min(NEWEST_VERSION, request.newest)
+        if not (request.oldest <= request.newest and version >= max(OLDEST_VERSION, request.oldest)):
+            raise RefusedError(
+                Refused.VERSION,
+                f"coordinator {self._release} speaks link {OLDEST_VERSION} to {NEWEST_VERSION}, "
+                f"site {request.release[:40]!r} {request.oldest} to {request.newest}; update the older of the two",
+            )
+        await self._disk(partial(self._presence.agreed, site, request.release, version))
+        log("site connected", {"site": site, "release": request.release[:40], "version": version})
+        return pb.Agreed(version=version, release=self._release, time_ms=int(time.time() * 1000))
+
+    async def _work(self, peer: Peer, request: pb.WorkRequest) -> pb.WorkReply:
+        known = list(request.known)
+        if len(known) > MOST_KNOWN:
+            raise RefusedError(Refused.MALFORMED, f"more than {MOST_KNOWN} tasks in hand")
+        site, end = peer.subject.name, time.monotonic() + self._timing.wait_s
+        await self._disk(partial(self._presence.seen, site))
+        while True:
+            pushed = self._pushed
+            tasks = {task.id: task for task in await self._disk(partial(self._store.open_tasks, site))}
+            fresh = [task for task in tasks.values() if task.id not in known]
+            closed = [task for task in known if task not in tasks]
+            left = end - time.monotonic()
+            if fresh or closed or left <= 0:
+                return pb.WorkReply(fresh=[_task_message(task) for task in fresh[:MOST_KNOWN]], closed=closed)
+            try:
+                await asyncio.wait_for(pushed.wait(), min(ASK_AGAIN_S, left))
+            except TimeoutError:
+                self._door.check_admitted(peer)
+
+    async def _offer(self, peer: Peer, request: pb.Offering) -> pb.Offered:
+        task = await self._task_of(peer, request.task)
+        if not 0 < request.size <= self._limits.payload_bytes:
+            raise RefusedError(
+                Refused.SIZE, f"expected an answer of 1 to {self._limits.payload_bytes} bytes, found {request.size}"
+            )
+        if len(request.digest) != DIGEST_BYTES:
+            raise RefusedError(Refused.MALFORMED, f"expected a digest of {DIGEST_BYTES} bytes")
+        answer = Payload(size=request.size, digest=request.digest)
+        with self._store_errors(task, answering=True):
+            offset = await self._disk(partial(self._store.offer, task.id, answer))
+            if offset is None:
+                return pb.Offered(offset=request.size, committed=True)
+            await self._disk(partial(check_room, self._store.files.folder, request.size - offset))
+        return pb.Offered(offset=offset)
+
+    async def _commit(self, peer: Peer, request: pb.CommitRequest) -> pb.Committed:
+        task = await self._task_of(peer, request.task)
+        async with self._one_at_a_time(task.id):
+            with self._store_errors(task, answering=True):
+                whole = await self._disk(partial(self._store.commit, task.id))
+        if not whole:
+            raise RefusedError(Refused.DIGEST, "what arrived is not what was announced; send it again")
+        self._uploads.pop(task.id, None)
+        if task.state is State.UPLOADING:
+            self.counters.add(Count.ANSWERS, peer.subject.name)
+            log("answer committed", {"site": peer.subject.name, "task": task.id, "run": task.order.run})
+        return pb.Committed()
+
+    async def _report(self, peer: Peer, request: pb.Progress) -> pb.Reported:
+        task = await self._task_of(peer, request.task)
+        state = _STAGES.get(request.stage)
+        if state is None:
+            raise RefusedError(Refused.MALFORMED, "a stage that this version does not know")
+        with self._store_errors(task):
+            if task.state not in OPEN:
+                raise ClosedError(task.state)
+            if task.state is not state:
+                await self._disk(partial(self._store.reached, task.id, state))
+        if request.doing:
+            doing = "".join(character for character in request.doing[:40] if character.isprintable())
+            await self._progressed(task, request.round, doing, request.done, request.total)
+        return pb.Reported()
+
+    async def _decline(self, peer: Peer, request: pb.DeclineRequest) -> pb.Declined:
+        task = await self._task_of(peer, request.task)
+        try:
+            failure = Failure(request.failure)
+        except ValueError:
+            raise RefusedError(Refused.MALFORMED, "a failure that this version does not know") from None
+        with self._store_errors(task):
+            await self._disk(partial(self._store.refuse, task.id, failure))
+        self.counters.add(Count.FAILURES, failure.name.lower())
+        log("task declined", {"site": peer.subject.name, "task": task.id, "failure": failure.name.lower()})
+        return pb.Declined()
+
+    async def _fetch(self, data: bytes, context: aio.ServicerContext) -> None:
+        async with self._door.stream(context) as peer:
+            request = parsed(pb.FetchRequest, data)
+            task = await self._task_of(peer, request.task)
+            _check_open(task)
+            if request.offset % PIECE_BYTES or not 0 <= request.offset < task.request.size:
+                raise RefusedError(Refused.OFFSET, f"expected a multiple of {PIECE_BYTES} below {task.request.size}")
+            offset, source = request.offset, blocks(self._store.files.request(task.id), request.offset)
+            try:
+                while block := await self._disk(lambda: next(source, b"")):
+                    await self._moving(context.write(block), "down")
+                    offset += len(block)
+                    self.counters.add(Count.BYTES_OUT, peer.subject.name, len(block))
+                    if offset % ACK_BYTES < BLOCK_BYTES:
+                        await self._still_wanted(peer, task, "download", offset, task.request.size)
+            except FileNotFoundError:
+                raise RefusedError(Refused.CLOSED, "the request was let go of") from None
+            finally:
+                source.close()
+
+    async def _upload(self, _requests: object, context: aio.ServicerContext) -> None:
+        async with self._door.stream(context) as peer:
+            name, offset = _transfer(context)
+            task = await self._task_of(peer, name)
+            _check_open(task)
+            if task.answer is None or task.state is not State.UPLOADING:
+                raise RefusedError(Refused.OFFSET, "announce the answer first")
+            older = self._uploads.get(task.id)
+            if older is not None and not older.done():
+                older.set_result(None)
+            replaced = self._uploads[task.id] = asyncio.get_running_loop().create_future()
+            async with self._one_at_a_time(task.id):
+                await self._receive(_Incoming(context, peer, task, replaced), offset)
+
+    async def _receive(self, incoming: _Incoming, offset: int) -> None:
+        """Take the stream's messages to the disk, an ack every 16 MiB and one at the end."""
+        task, size = incoming.task, incoming.size
+        part = await self._disk(partial(Part, self._store.files.answer(task.id)))
+        try:
+            if part.size != offset:
+                raise RefusedError(Refused.OFFSET, f"expected to go on from {part.size}, found {offset}")
+            acked = offset
+            while (block := await self._moving(incoming.read(), "up")) is not aio.EOF:
+                _check_block(block, part.size, size)
+                with self._store_errors(task):
+                    await self._disk(partial(part.append, block))
+                self.counters.add(Count.BYTES_IN, task.order.site, len(block))
+                if part.size - acked >= ACK_BYTES:
+                    await self._disk(part.sync)
+                    await self._still_wanted(incoming.peer, task, "upload", part.size, size)
+                    acked = part.size
+                    await self._moving(incoming.ack(acked), "up")
+            await self._disk(part.sync)
+            await self._moving(incoming.ack(part.size), "up")
+        finally:
+            part.close()
+
+    # What the calls share.
+
+    async def _task_of(self, peer: Peer, name: str) -> Task:
+        try:
+            task = await self._disk(partial(self._store.task, name))
+        except KeyError:
+            task = None
+        if task is None or task.order.site != peer.subject.name:
+            raise RefusedError(Refused.FOREIGN, "no such task of this site")
+        return task
+
+    @contextmanager
+    def _store_errors(self, task: Task, *, answering: bool = False) -> Iterator[None]:
+        """The store's errors as refusals. An answer to an expired task is recorded as late."""
+        try:
+            yield
+        except ClosedError as error:
+            if answering and error.state is State.EXPIRED:
+                self._store.late(task.id)
+                self.counters.add(Count.LATE, task.order.site)
+                log("late", {"site": task.order.site, "task": task.id, "run": task.order.run}, logging.WARNING)
+            raise RefusedError(Refused.CLOSED, f"the task is {error.state.value}") from None
+        except OtherAnswerError:
+            raise RefusedError(Refused.OTHER, "another answer to this task was committed") from None
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            raise RefusedError(Refused.DISK, "the coordinator's disk is full") from None
+
+    @asynccontextmanager
+    async def _one_at_a_time(self, task: str) -> AsyncIterator[None]:
+        """An answer has one writer; a newer stream waits until the older one has let go."""
+        lock = self._locks.setdefault(task, asyncio.Lock())
+        try:
+            await asyncio.wait_for(lock.acquire(), self._timing.stall_s)
+        except TimeoutError:
+            raise RefusedError(Refused.BUSY, "another stream of this answer is under way") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    async def _still_wanted(self, peer: Peer, task: Task, doing: str, done: int, size: int) -> None:
+        """Asked in the middle of a stream: is the site still admitted, does anyone still wait?"""
+        self._door.check_admitted(peer)
+        now = await self._disk(partial(self._store.task, task.id))
+        with self._store_errors(task, answering=doing == "upload"):
+            if now.state not in OPEN:
+                raise ClosedError(now.state)
+        await self._disk(partial(self._presence.seen, peer.subject.name))
+        await self._progressed(task, task.order.round, doing, done, size)
+
+    async def _progressed(self, task: Task, number: int, doing: str, done: int, total: int) -> None:
+        order = task.order
+        progress = SiteProgress(
+            site=order.site, run=order.run, round=number, doing=doing, done=done, total=total, at=time.time()
+        )
+        await self._disk(partial(self._presence.progressed, progress))
+
+    async def _moving(self, step: Awaitable[_T], direction: str) -> _T:
+        """One step of a stream. Raises: RefusedError when it stands still."""
+        try:
+            return await asyncio.wait_for(step, self._timing.stall_s)
+        except TimeoutError:
+            self.counters.add(Count.STALLS, direction)
+            raise RefusedError(Refused.STALLED, f"nothing moved for {self._timing.stall_s:g} s") from None
+
+    async def _disk(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+@dataclass(frozen=True)
+class _Incoming:
+    """One stream of an answer: whose, of which task, and what ends it when a newer one takes over."""
+
+    context: aio.ServicerContext
+    peer: Peer
+    task: Task
+    replaced: asyncio.Future[None]
+
+    @property
+    def size(self) -> int:
+        """Bytes announced."""
+        return 0 if self.task.answer is None else self.task.answer.size
+
+    async def read(self) -> Any:
+        """The next message. Raises: RefusedError once a newer stream took over."""
+        reading = asyncio.ensure_future(self.context.read())
+        try:
+            await asyncio.wait({reading, self.replaced}, return_when=asyncio.FIRST_COMPLETED)
+            if self.replaced.done():
+                raise RefusedError(Refused.REPLACED, "a newer stream of this answer took over")
+            return await reading
+        finally:
+            reading.cancel()
+
+    async def ack(self, offset: int) -> None:
+        await self.context.write(pb.Ack(offset=offset).SerializeToString())
+
+
+def _transfer(context: aio.ServicerContext) -> tuple[str, int]:
+    metadata = metadata_of(context)
+    offset = metadata.get(OFFSET_KEY, "")
+    if not offset.isascii() or not offset.isdigit() or len(offset) > 18:
+        raise RefusedError(Refused.MALFORMED, "a stream without its offset")
+    return metadata.get(TASK_KEY, ""), int(offset)
+
+
+def _check_open(task: Task) -> None:
+    if task.state not in OPEN:
+        raise RefusedError(Refused.CLOSED, f"the task is {task.state.value}")
+
+
+def _check_block(block: bytes, at: int, size: int) -> None:
+    last = at + len(block) == size
+    if at + len(block) > size:
+        raise RefusedError(Refused.SIZE, f"more than the {size} bytes announced")
+    if not last and (not PIECE_BYTES <= len(block) <= BLOCK_BYTES or len(block) % PIECE_BYTES):
+        raise RefusedError(Refused.MALFORMED, f"expected {PIECE_BYTES} to {BLOCK_BYTES} bytes a message")
+
+
+def _task_message(task: Task) -> pb.Task:
+    return pb.Task(
+        id=task.id, run=task.order.run, kind=task.order.kind, size=task.request.size, digest=task.request.digest
+    )

@@ -6,20 +6,13 @@ import numpy as np
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
-from torch import nn
 
-from client.data import training_examples
 from client.guard import Granted, grant, guard_mod, ledger_mod
 from client.policy import effective_profile
 from client.roster import consider
 from client.sealing import FindSite, sealing_mod
 from client.secagg import answer_step, secagg_mod
 from client.site import Site
-from learning.model import build_classifier, build_head, get_state, set_state
-from learning.options import Tune
-from learning.private import Streams, train_round_privately
-from learning.storage import write_json
-from learning.training import train_round
 from privacy.dp import joint_epsilon
 from privacy.errors import ProtocolError
 from protocol.job import NO_PROFILE
@@ -31,14 +24,12 @@ from protocol.messages import (
     OUTCOME,
     PROTOCOL_VERSION,
     SECAGG,
-    TRAIN,
     Outcome,
     Status,
     Terms,
     training_metrics,
 )
 from protocol.payload import arrays_record, record_arrays
-from protocol.plans import model_plan, training_plan
 from protocol.records import array_record
 from protocol.secagg import roster_in
 
@@ -63,41 +54,13 @@ def make_client_app(find_site: FindSite) -> ClientApp:
     def train(message: Message, context: Context) -> Message:
         site = find_site(context)
         granted = grant(site, message)
+        from client.training import train_update  # torch: seconds of import, which the other messages need not wait for
+
         update = train_update(site, granted, _model_of(message))
         content = {ARRAYS: arrays_record(update), METRICS: _spent(site, granted)}
         return _answer(message, site, content)
 
     return app
-
-
-def train_update(site: Site, granted: Granted, state: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    """One round at a site: the difference between the model after and before it, float32 by name.
-
-    The round must be on the ledger. Raises: what data, training and privacy raise; nothing has left the site then.
-    """
-    number = granted.order.round
-    prepared = training_examples(
-        site, granted.job, granted.base, lambda stage, done, total: site.progress(number, stage, done, total)
-    )
-    write_json(site.state / "hidden.json", prepared.hidden.to_dict())
-    model = _build(granted)
-    set_state(model, state)
-    training = training_plan(granted.job, granted.published_size)
-
-    def on_step(done: int, total: int) -> None:
-        site.progress(number, TRAIN, done, total)
-
-    if granted.plan is None:
-        train_round(model, prepared.examples, training, number, on_step)
-    else:
-        train_round_privately(model, prepared.examples, training, granted.plan, number, Streams.from_os(), on_step)
-    after = get_state(model)
-    return {name: after[name] - state[name] for name in after}
-
-
-def _build(granted: Granted) -> nn.Module:
-    plan = model_plan(granted.job, granted.base)
-    return build_head(plan) if plan.tune is Tune.HEAD else build_classifier(plan)
 
 
 def _model_of(message: Message) -> dict[str, NDArray[np.float32]]:

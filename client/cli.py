@@ -19,6 +19,7 @@ from client.anonymise_command import add_commands
 from client.budget_cli import add_budget_options, run_budget
 from client.config import COORDINATOR_FILE, KEYS_DIR, SITE_FILE, SiteConfig, read_site
 from client.link.trust_cli import add_commands as add_trust
+from client.roster_cli import add_commands as add_roster
 from client.template import NewSite, site_template
 from learning.storage import make_private_dir, write_private
 from privacy.errors import ConfigError, PolicyRefusal
@@ -48,6 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_commands(commands)
     add_budget_options(_command(commands, "budget", "say what was spent, on what, and how much is left", run_budget))
     add_trust(commands)
+    add_roster(commands)
     return parser
 
 

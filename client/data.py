@@ -27,17 +27,12 @@ PSEUDONYM_PURPOSE = "pseudonyms"
 SPLIT_PURPOSE = "split"
 
 
-def data_section(site: Site) -> DataSection:
-    """The data set that the site grants to jobs."""
-    return site.config.data[site.config.accept.data]
-
-
 def training_examples(site: Site, job: Job, base: Base, progress: StageProgress | None = None) -> Prepared:
     """The job's training examples at this site, prepared once and cached.
 
     Raises: DataError naming file and row when the data set cannot be used.
     """
-    section = data_section(site)
+    section = site.data_section
     path = (site.home / section.path).resolve()
     columns = columns_of(job, section)
     name = effective_profile(job, site.config)

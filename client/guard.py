@@ -17,7 +17,6 @@ from flwr.clientapp.typing import ClientAppCallable, Mod
 
 from client import policy
 from client.budget import limit_of
-from client.data import data_section
 from client.sealing import FindSite
 from client.site import Site
 from learning.base import Base
@@ -85,7 +84,7 @@ def grant(site: Site, message: Message) -> Granted:
         raise ProtocolError("a round", expected=f"1 to {job.federation.rounds}", found=str(order.round))
     base = base_of(job)
     policy.check(job, base, site.config)
-    size = data_section(site).published_size
+    size = site.data_section.published_size
     plan = _frozen_plan(site, order, job, size) if job.privacy.enabled else None
     return Granted(order=order, job=job, base=base, published_size=size, plan=plan)
 

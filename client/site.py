@@ -24,6 +24,7 @@ from client.config import (
     SECRET_FILE,
     SITE_FILE,
     STATE_DIR,
+    DataSection,
     SiteConfig,
     read_site,
 )
@@ -53,6 +54,11 @@ class Site:
     @property
     def state(self) -> Path:
         return self.home / STATE_DIR
+
+    @property
+    def data_section(self) -> DataSection:
+        """The data set that the site grants to jobs."""
+        return self.config.data[self.config.accept.data]
 
     def ledger(self) -> Ledger:
         return Ledger(self.state)

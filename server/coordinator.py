@@ -59,8 +59,9 @@ class CoordinatorConfig(_Section):
 
 
 class _Roster(_Section):
-    """`roster.toml`, whole: public keys, as text, by site id."""
+    """`roster.toml`, whole: public keys, as text, by site id. The epoch grows with every change."""
 
+    epoch: int = Field(0, ge=0)
     sites: dict[Name, str] = Field(default_factory=dict)
 
 
@@ -72,6 +73,7 @@ class Coordinator:
     config: CoordinatorConfig
     identity: Identity = field(repr=False)
     roster: dict[str, PublicIdentity] = field(repr=False)
+    epoch: int = 0
 
     def held_out(self, job: Job, work: Path) -> HeldOutData:
         """The held-out parts for a job; `work`: a private folder that lives as long as the run.
@@ -112,7 +114,7 @@ def init_coordinator(home: Path, held_out: Path | None) -> PublicIdentity:
     values = {"file": str(held_out.resolve()) if held_out is not None else ""}
     lines = ["# A Cloister coordinator.", *section_lines("held_out", HeldOutSection, values), ""]
     write_private(home / SETTINGS_FILE, "\n".join(lines).encode())
-    _write_roster(home, {})
+    _write_roster(home, {}, 0)
     identity = Identity.generate()
     write_private(keys / PUBLIC_FILE, f"{identity.public().to_text()}\n".encode())
     write_private(keys / IDENTITY_FILE, identity.to_bytes())
@@ -131,7 +133,7 @@ def open_coordinator(home: Path) -> Coordinator:
             f"{path}", expected="a file for its owner alone", found="others may read it", remedy="chmod 600"
         )
     config = _validated(home / SETTINGS_FILE, CoordinatorConfig)
-    return Coordinator(home=home, config=config, identity=identity, roster=read_roster(home))
+    return Coordinator(home=home, config=config, identity=identity, roster=read_roster(home), epoch=read_epoch(home))
 
 
 def read_roster(home: Path) -> dict[str, PublicIdentity]:
@@ -146,6 +148,11 @@ def read_roster(home: Path) -> dict[str, PublicIdentity]:
         _check_new_key(path, roster, site, public)
         roster[site] = public
     return roster
+
+
+def read_epoch(home: Path) -> int:
+    """How often the roster has changed. Raises: ConfigError when it is malformed."""
+    return _validated(home / ROSTER_FILE, _Roster).epoch
 
 
 def add_site(home: Path, site: str, public: PublicIdentity, *, replace: bool = False) -> None:
@@ -168,10 +175,21 @@ def add_site(home: Path, site: str, public: PublicIdentity, *, replace: bool = F
             remedy="compare fingerprints with the site; --replace enters the new keys",
         )
     _check_new_key(path, {name: key for name, key in roster.items() if name != site}, site, public)
+    if roster.get(site) == public:
+        return
     roster[site] = public
     if len(roster) > LARGEST_ROSTER:
         raise ConfigError(f"{path}", expected=f"at most {LARGEST_ROSTER} sites", found=f"{len(roster)}")
-    _write_roster(home, roster)
+    _write_roster(home, roster, read_epoch(home) + 1)
+
+
+def remove_site(home: Path, site: str) -> None:
+    """Take a site off the roster; on disk when this returns. Raises: ConfigError for one that is not on it."""
+    roster = read_roster(home)
+    if site not in roster:
+        raise ConfigError(f"{home / ROSTER_FILE}: {site}", expected="a site of the roster", found="none of that id")
+    del roster[site]
+    _write_roster(home, roster, read_epoch(home) + 1)
 
 
 def _check_new_key(path: Path, roster: dict[str, PublicIdentity], site: str, public: PublicIdentity) -> None:
@@ -180,8 +198,9 @@ def _check_new_key(path: Path, roster: dict[str, PublicIdentity], site: str, pub
         raise ConfigError(f"{path}: {site}", expected="keys of its own", found=f"those of {same[0]}")
 
 
-def _write_roster(home: Path, roster: dict[str, PublicIdentity]) -> None:
-    lines = ["# The sites of this coordinator: id and public keys, above each its fingerprint.", "[sites]"]
+def _write_roster(home: Path, roster: dict[str, PublicIdentity], epoch: int) -> None:
+    lines = ["# The sites of this coordinator: id and public keys, above each its fingerprint.", f"epoch = {epoch}"]
+    lines.append("[sites]")
     for site, public in sorted(roster.items()):
         lines += [f"# {public.fingerprint()}", f"{toml_value(site)} = {toml_value(public.to_text())}"]
     write_private(home / ROSTER_FILE, ("\n".join(lines) + "\n").encode())

@@ -27,6 +27,16 @@ def register(commands: Any) -> None:
     add.add_argument("--replace", action="store_true", help="the site has new keys: enter them in place of the old")
     add_json(add)
     add.set_defaults(run=run_add_site)
+    remove = own.add_parser("remove-site", help="take a site off the roster")
+    remove.add_argument("dir", type=Path, help="the coordinator's folder")
+    remove.add_argument("id", help="the site's id")
+    add_json(remove)
+    remove.set_defaults(run=run_remove_site)
+    roster = own.add_parser("roster", help="write the roster to a file that every site approves")
+    roster.add_argument("dir", type=Path, help="the coordinator's folder")
+    roster.add_argument("--out", type=Path, required=True, help="the file")
+    add_json(roster)
+    roster.set_defaults(run=run_roster)
 
 
 def run_init(arguments: argparse.Namespace) -> int:
@@ -59,6 +69,30 @@ def run_add_site(arguments: argparse.Namespace) -> int:
     values = {"site": arguments.id, "fingerprint": public.fingerprint(), "sites": count}
     lines = [f"{arguments.id}: {public.fingerprint()} (compare it with the site over the phone)", f"sites: {count}"]
     answer(arguments, values, lines)
+    return 0
+
+
+def run_remove_site(arguments: argparse.Namespace) -> int:
+    """Take a site off; print the number that is left."""
+    from server.coordinator import read_roster, remove_site
+
+    remove_site(arguments.dir, arguments.id)
+    count = len(read_roster(arguments.dir))
+    answer(arguments, {"removed": arguments.id, "sites": count}, [f"{arguments.id} is off the roster; sites: {count}"])
+    return 0
+
+
+def run_roster(arguments: argparse.Namespace) -> int:
+    """Write the roster: ids, public keys and epoch, nothing secret. Sites compare the fingerprints with each other."""
+    from privacy.secagg import Roster
+    from protocol.secagg import roster_text
+    from server.coordinator import read_epoch, read_roster
+
+    roster = Roster(read_epoch(arguments.dir), read_roster(arguments.dir))
+    arguments.out.write_text(roster_text(roster) + "\n", encoding="utf-8")
+    prints = {site: public.fingerprint() for site, public in sorted(roster.sites.items())}
+    lines = [*(f"{site}: {text}" for site, text in prints.items()), f"{arguments.out}: epoch {roster.epoch}"]
+    answer(arguments, {"epoch": roster.epoch, "sites": prints, "file": str(arguments.out)}, lines)
     return 0
 
 

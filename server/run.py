@@ -61,6 +61,7 @@ def run_coordinator(
             job=job,
             identity=coordinator.identity,
             roster=coordinator.roster,
+            roster_epoch=coordinator.epoch,
             data=coordinator.held_out(job, work),
             work=work / "worker",
             model_folder=work / "model",

@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from dp_accounting.pld import privacy_loss_distribution as pld_lib
-
 from privacy.errors import ConfigError
 
 EPSILON_CEILING = 1000.0
@@ -125,6 +123,8 @@ def _group_pld(group: StepGroup, interval: float) -> Any:
 
 @lru_cache(maxsize=32)
 def _step_pld(q: float, sigma: float, interval: float) -> Any:
+    from dp_accounting.pld import privacy_loss_distribution as pld_lib  # seconds of import, used by few messages
+
     return pld_lib.from_gaussian_mechanism(
         standard_deviation=sigma,
         sampling_prob=q,

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from flwr.app import Message, RecordDict
 
-from client.app import train_update
 from client.guard import grant, ledger_mod
 from client.site import open_site
+from client.training import train_update
 from learning.model import build_head, get_state
 from protocol.job import job_from_canonical
 from protocol.messages import CONFIG, TRAIN, Order

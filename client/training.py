@@ -1,0 +1,48 @@
+"""One round of training at a site: what its records and the round's model make of each other."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from client.data import training_examples
+from client.guard import Granted
+from client.site import Site
+from learning.model import build_classifier, build_head, get_state, set_state
+from learning.options import Tune
+from learning.private import Streams, train_round_privately
+from learning.storage import write_json
+from learning.training import train_round
+from protocol.messages import TRAIN
+from protocol.plans import model_plan, training_plan
+
+
+def train_update(site: Site, granted: Granted, state: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """One round at a site: the difference between the model after and before it, float32 by name.
+
+    The round must be on the ledger. Raises: what data, training and privacy raise; nothing has left the site then.
+    """
+    number = granted.order.round
+    prepared = training_examples(
+        site, granted.job, granted.base, lambda stage, done, total: site.progress(number, stage, done, total)
+    )
+    write_json(site.state / "hidden.json", prepared.hidden.to_dict())
+    model = _build(granted)
+    set_state(model, state)
+    training = training_plan(granted.job, granted.published_size)
+
+    def on_step(done: int, total: int) -> None:
+        site.progress(number, TRAIN, done, total)
+
+    if granted.plan is None:
+        train_round(model, prepared.examples, training, number, on_step)
+    else:
+        train_round_privately(model, prepared.examples, training, granted.plan, number, Streams.from_os(), on_step)
+    after = get_state(model)
+    return {name: after[name] - state[name] for name in after}
+
+
+def _build(granted: Granted) -> nn.Module:
+    plan = model_plan(granted.job, granted.base)
+    return build_head(plan) if plan.tune is Tune.HEAD else build_classifier(plan)

@@ -140,15 +140,17 @@ def _read(shadow: str, parts: list[_Part]) -> date | None:
 
 def _write(shadow: str, parts: list[_Part], moved: date) -> str:
     pieces, position = [], 0
+    small = [shadow[part.start : part.end] for part in parts if part.role in ("day", "month")]
+    padded = any(number.startswith("0") for number in small) or re.match(r"\d{4}-\d\d-\d\d", shadow) is not None
     for part in parts:
         pieces.append(shadow[position : part.start])
-        pieces.append(_spelled(shadow[part.start : part.end], part.role, moved))
+        pieces.append(_spelled(shadow[part.start : part.end], part.role, moved, padded))
         position = part.end
     rest = shadow[position:]
     return "".join((*pieces, rest))
 
 
-def _spelled(old: str, role: str, moved: date) -> str:
+def _spelled(old: str, role: str, moved: date, padded: bool) -> str:
     if role == "name":
         names = _ES if old.lower() in _ES or old.lower() == "setiembre" else _EN
         name = names[moved.month] if len(old) > 4 or old.lower() in names else names[moved.month][:3]
@@ -161,7 +163,7 @@ def _spelled(old: str, role: str, moved: date) -> str:
     number = {"day": moved.day, "month": moved.month, "year": moved.year}[role]
     if role == "year" and len(old) == 2:
         return f"{number % 100:02}"
-    return f"{number:0{len(old)}}" if old.startswith("0") or role == "year" else str(number)
+    return f"{number:04}" if role == "year" else f"{number:02}" if padded else str(number)
 
 
 def _ordinal(day: int) -> str:

@@ -12,7 +12,7 @@ from privacy.anonymise.detectors import Detector, standard_detectors
 from privacy.anonymise.detectors.dates import age_of
 from privacy.anonymise.kinds import VAGUE, Finding, Kind, Span
 from privacy.anonymise.linkage import OwnValue, own_spans, own_values
-from privacy.anonymise.page import Page
+from privacy.anonymise.page import LANGUAGES, Page
 from privacy.anonymise.profile import Profile, Treatment
 from privacy.anonymise.surrogates import Surrogates
 from privacy.errors import AnonymiseError, ConfigError
@@ -54,11 +54,14 @@ class Anonymiser:
         *,
         limits: Limits | None = None,
         extra: Sequence[Detector] = (),
+        languages: frozenset[str] = LANGUAGES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`key`: the site's secret for pseudonyms, at least 16 bytes; None where the profile makes no pseudonyms.
 
-        Raises: ConfigError if the profile makes pseudonyms and the key is absent or short.
+        `languages`: whose own rules run, out of `page.LANGUAGES`.
+
+        Raises: ConfigError if the profile makes pseudonyms and the key is absent or short; for an unknown language.
         """
         if profile.keyed and (key is None or len(key) < _SHORTEST_KEY):
             raise ConfigError(
@@ -66,12 +69,14 @@ class Anonymiser:
                 expected=f"a key of at least {_SHORTEST_KEY} bytes",
                 found="none" if key is None else f"{len(key)} bytes",
             )
-        self._profile = profile
+        if not languages <= LANGUAGES:
+            raise ConfigError("languages", expected=f"out of {', '.join(sorted(LANGUAGES))}", found=_listed(languages))
+        self._profile, self._languages = profile, languages
         self._limits = limits or Limits()
         self._clock = clock
         self._surrogates = Surrogates(profile, key)
         self._detectors = tuple(
-            detector for detector in (*standard_detectors(), *extra) if detector.kinds & profile.kinds
+            detector for detector in (*standard_detectors(languages), *extra) if detector.kinds & profile.kinds
         )
 
     def redact(
@@ -88,7 +93,7 @@ class Anonymiser:
             raise _withheld("the text", f"at most {self._limits.max_chars} characters", f"{len(text)}")
         watch = _Watch(self._clock, self._limits, len(text))
         with watch.over("the page"):
-            page = Page(text)
+            page = Page(text, self._languages)
         watch.settle()
         found = [finding for detector in self._detectors for finding in self._find(page, detector, watch)]
         if own:
@@ -173,6 +178,10 @@ def _lead(members: list[Finding]) -> Finding:
         members,
         key=lambda member: (member.kind not in VAGUE, member.detector == OWN_RECORD, member.end - member.start),
     )
+
+
+def _listed(languages: frozenset[str]) -> str:
+    return ", ".join(sorted(languages)) or "none"
 
 
 def _withheld(where: str, expected: str, found: str) -> AnonymiseError:

@@ -77,7 +77,7 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     share, square = successes / trials, _Z_95**2
     middle = (share + square / (2 * trials)) / (1 + square / trials)
     half = _Z_95 / (1 + square / trials) * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
 def clopper_pearson(successes: int, trials: int) -> tuple[float, float]:

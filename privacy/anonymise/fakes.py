@@ -204,9 +204,15 @@ def _ip(value: str, key: bytes) -> str:
 
 
 def _iban(value: str, key: bytes) -> str:
-    """The country stays, the check digits are 00, which no valid IBAN has (ISO 13616: 02 to 98)."""
+    """The country stays, the check digits are 00, which no valid IBAN has (ISO 13616: 02 to 98).
+
+    Programs that test the remainder alone take one in 97 of those for valid: its last digit is changed.
+    """
     written = shaped(value, key, "iban", keep=2)
-    return written[:2] + "00" + written[4:]
+    written = written[:2] + "00" + written[4:]
+    moved = fold_letters(written[4:] + written[:4])
+    valid = moved.isascii() and int("".join(str(int(mark, 36)) for mark in moved)) % 97 == 1
+    return _bumped(written) if valid else written
 
 
 def _address(value: str, key: bytes) -> str:
@@ -238,10 +244,10 @@ def _organisation(value: str, key: bytes) -> str:
 
 
 def _zip(value: str, key: bytes) -> str:
-    """No US postcode begins with 000."""
-    written = shaped(value, key, "zip")
+    """No US postcode begins with 000 to 004."""
+    written, draw = shaped(value, key, "zip"), Draw(key, "zip", value)
     digits = sum(map(str.isdecimal, value))
-    return _refilled(written, "000" + Draw(key, "zip", value).digits(digits - 3)) if digits >= 5 else written
+    return _refilled(written, f"00{draw.below(5)}" + draw.digits(digits - 3)) if digits >= 5 else written
 
 
 def _coded(kind: str) -> Callable[[str, bytes], str]:

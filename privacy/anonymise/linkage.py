@@ -27,6 +27,7 @@ _MONTHS = (
     "december",
 )  # fmt: skip
 _DATE = re.compile(r"(\d{4})\D{1,2}(\d{1,2})\D{1,2}(\d{1,2})|(\d{1,2})\D{1,2}(\d{1,2})\D{1,2}(\d{4})")
+_LIKE_A_NAME = re.compile(r"(?:[^\W\d_a-z][^\W\d_]+[ ,]{1,2}){1,3}[^\W\d_a-z][^\W\d_]+")
 
 
 class OwnValue(NamedTuple):
@@ -93,6 +94,8 @@ def _letters(shadow: str) -> tuple[str, list[int]]:
 
 def _spellings(kind: Kind, value: str) -> Iterator[tuple[str, Kind]]:
     value = Page(value).shadow
+    if kind is Kind.OTHER and _LIKE_A_NAME.fullmatch(value.strip()):
+        kind = Kind.NAME
     whole = fold_letters(value)
     if len(whole) >= (2 if kind is Kind.NAME and not whole.isascii() else 3):
         yield whole, kind

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import re2
 
+LANGUAGES = frozenset({"en", "es", "zh"})
+"""The languages that have rules of their own; text in others is read as English is."""
+T = TypeVar("T")
 LETTERS = "A-Za-zÀ-ÖØ-öø-ɏͰ-ϿЀ-ӿḀ-ỿ"
 """Letters that have two cases (Latin, Greek, Cyrillic), as a character class. CJK characters are no part of a word."""
 
@@ -48,8 +51,9 @@ def compile_pattern(pattern: str) -> Any:
 class Page:
     """A text, its shadow, and the way back. Built in time linear in the text."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, languages: frozenset[str] = LANGUAGES) -> None:
+        self.text, self.languages = text, languages
+        self._made: dict[str, Any] = {}
         self.shadow, self._origin = _shadow(text)
         self.data = self.shadow.encode()
 
@@ -78,8 +82,31 @@ class Page:
     @cached_property
     def words(self) -> list[Word]:
         """Every word of the scripts that have two cases, from left to right."""
-        pattern = _ASCII_WORD if self.shadow.isascii() else _WORD
-        return [_word(match.start(), match.group()) for match in pattern.finditer(self.shadow)]
+        return self.words_of(0, len(self.shadow))
+
+    def words_of(self, start: int, end: int) -> list[Word]:
+        """The words of the shadow's stretch `start:end`, which should not begin or end inside of one."""
+        pattern = _ASCII_WORD if self.ascii else _WORD
+        return [_word(match.start(), match.group()) for match in pattern.finditer(self.shadow, start, end)]
+
+    @cached_property
+    def ascii(self) -> bool:
+        return self.shadow.isascii()
+
+    @cached_property
+    def lower(self) -> str:
+        """The shadow in lower case, of the same length: characters whose lower case is longer stay as they are."""
+        lowered = self.shadow.lower()
+        if len(lowered) == len(self.shadow):
+            return lowered
+        return "".join(low if len(low := mark.lower()) == 1 else mark for mark in self.shadow)
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What `make` makes, made once for this page: detectors share it by its name."""
+        if name not in self._made:
+            self._made[name] = make()
+        made: T = self._made[name]
+        return made
 
     @cached_property
     def _characters(self) -> Any:

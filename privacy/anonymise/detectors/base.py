@@ -66,6 +66,7 @@ class RuleDetector:
         self.rules = tuple(rules)
         self.kinds = frozenset(rule.kind for rule in self.rules)
         self._set = pattern_set([rule.pattern for rule in self.rules])
+        self._first, self._witness = 0, len(self.rules)
 
     def find(self, page: Page) -> Iterator[Span]:
         for rule in self._matching(page):
@@ -74,11 +75,22 @@ class RuleDetector:
                     yield Span(start, end, rule.kind)
 
     def _matching(self, page: Page) -> Sequence[Rule]:
-        matching = set(self._set.Match(page.data) or ())
-        witness = len(self.rules)
-        if witness not in matching:
+        shared = self._set
+        matching: frozenset[int] = page.once(
+            f"rules-{id(shared)}", lambda: frozenset(shared.Match(page.data) or ())
+        )  # fmt: skip
+        if self._witness not in matching:
             return self.rules
-        return [self.rules[index] for index in sorted(matching - {witness})]
+        return [rule for index, rule in enumerate(self.rules, self._first) if index in matching]
+
+    @staticmethod
+    def share(detectors: Sequence[RuleDetector]) -> None:
+        """Make the detectors' rules one set, so that one pass over a page serves them all."""
+        rules = [rule for detector in detectors for rule in detector.rules]
+        shared, first = pattern_set([rule.pattern for rule in rules]), 0
+        for detector in detectors:
+            detector._set, detector._first, detector._witness = shared, first, len(rules)
+            first += len(detector.rules)
 
 
 def pattern_set(patterns: Sequence[Any]) -> Any:

@@ -27,6 +27,7 @@ _DAY_ZH = rf"(?:\d{{1,2}}|[{_ZH}]{{1,3}})"
 _BEFORE_MONTH = r"(?:in|last|this|next|since|until|during|early|late|mid|from|by|of|past)"
 _BEFORE_DAY = r"(?:on|since|dated?|until|by|from|before|after|dob:?|seen|of)"
 _NUMBERS = re.compile(r"\d+")
+_UNDER_A_YEAR = re.compile(r"\d\s?-?(?:mes|month|week|semana|day|d[ií]a|个月|天)", re.IGNORECASE)
 
 
 def date_rules() -> RuleDetector:
@@ -35,8 +36,11 @@ def date_rules() -> RuleDetector:
 
 
 def age_of(value: str) -> int | None:
-    """The age that a finding of kind age names in digits; None where it is written out (those found are over 89)."""
-    return int(value) if value.isdecimal() else None
+    """The years that a finding of kind age names in digits; None where it is written out (those found are over 89)."""
+    number = _NUMBERS.search(value)
+    if number is None:
+        return None
+    return 0 if _UNDER_A_YEAR.search(value) else int(number.group())
 
 
 def _named_months() -> tuple[Rule, ...]:
@@ -70,14 +74,19 @@ def _ages() -> tuple[Rule, ...]:
     return (
         rule(
             Kind.AGE,
-            r"(?i)\b(\d{2,3})[- ]?(?:years?|yrs?|y)?[- ]?(?:old|of age|y/?o|yo|y\.o\.?)\b",
+            r"(?i)\b(\d{1,3})[- ]?(?:years?|yrs?|y)?[- ]?(?:old|of age|y/?o|yo|y\.o\.?)\b",
             group=1,
             whole=False,
         ),
-        rule(Kind.AGE, r"(?i)\b(?:aged?|age of|age:|age is|edad:?)\s?(\d{2,3})\b", group=1),
-        rule(Kind.AGE, r"(?i)\b(\d{2,3})[- ](?:years?|yrs?|años)\b", group=1),
+        rule(
+            Kind.AGE,
+            r"(?i)\b(\d{1,3}[- ](?:month|week|day)s?)[- ](?:old|of age)\b",
+            group=1,
+        ),
+        rule(Kind.AGE, r"(?i)\b(?:aged?|age of|age:|age is|edad:?)\s?(\d{1,3})\b", group=1),
+        rule(Kind.AGE, r"(?i)\b(9\d|1[0-2]\d)[- ](?:years?|yrs?|años)\b", group=1),
         rule(Kind.AGE, r"(?i)\b((?:ninety|one hundred)(?:[- ](?:and )?[a-z]+)?)[- ]years?[- ]old\b", group=1),
-        rule(Kind.AGE, r"(\d{2,3}) ?(?:周?岁)", group=1),
+        rule(Kind.AGE, r"(\d{1,3}) ?(?:周?岁)", group=1),
         rule(Kind.AGE, r"(九十[一二三四五六七八九]?|一百[零〇一二三四五六七八九十]{0,3})(?:周?岁)", group=1),
     )
 

@@ -8,14 +8,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
+
+import ahocorasick_rs
 
 from privacy.anonymise.detectors.runs import RunDetector
-from privacy.anonymise.detectors.vocabulary import is_first_name, is_known, is_last_name
+from privacy.anonymise.detectors.vocabularies import Vocabulary, vocabulary, vocabulary_of
 from privacy.anonymise.kinds import Kind, Span
-from privacy.anonymise.lexicon import CITIES, REGIONS
-from privacy.anonymise.page import Page, Word, compile_pattern
+from privacy.anonymise.lexicon import (
+    CITIES,
+    FIRST_NAMES,
+    FIRST_NAMES_ES,
+    LAST_NAMES,
+    LAST_NAMES_ES,
+    PROFESSIONS,
+    PROTECTED,
+    REGIONS,
+)
+from privacy.anonymise.page import LETTERS, Page, compile_pattern
 
 _SHORTEST = 4
+_SHORTEST_SURNAME = 3
+_LOWER_ASCII = re.compile(r"(?<![A-Za-z0-9_])[a-z]{3,}(?![A-Za-z0-9_])")
+_LOWER = re.compile(rf"(?<![{LETTERS}0-9_])[a-zß-öø-ÿ]{{3,}}(?![{LETTERS}0-9_])")
 _NUMBER = compile_pattern(r"\d{1,5}[A-Za-z]?")
 _BESIDE = re.compile(r"[\s,>?.]{1,4}")
 _UNIT = re.compile(
@@ -25,28 +40,63 @@ _GAP = 4
 
 
 class LowerCaseNames:
-    """A first name and a surname side by side in small letters, for every profile; a lone name or place as OTHER."""
+    """A first name and a surname side by side in small letters, for every profile."""
 
     name = "lower-case-names"
-    kinds = frozenset({Kind.NAME, Kind.OTHER})
+    kinds = frozenset({Kind.NAME})
 
     def find(self, page: Page) -> Iterator[Span]:
-        before: Word | None = None
-        for word in page.words:
-            if not word.text[0].islower() or len(word.lower) < _SHORTEST - 1:
-                before = None
-                continue
-            named = _names_person(word.lower)
-            if (
-                named
-                and before is not None
-                and page.shadow[before.end : word.start] == " "
-                and is_last_name(word.lower)
-            ):
-                yield Span(before.start, word.end, Kind.NAME)
-            elif (named and len(word.lower) >= _SHORTEST) or _names_place(word.lower):
-                yield Span(word.start, word.end, Kind.OTHER)
-            before = word if named and is_first_name(word.lower) else None
+        words = vocabulary_of(page)
+        for lower in _lower_words(page) & _first_names(words.name):
+            pair = rf"(?<![{LETTERS}0-9_]){lower} ([{LETTERS}]{{{_SHORTEST_SURNAME},}})"
+            for match in re.finditer(pair, page.shadow):
+                surname = match[1]
+                if surname.islower() and words.last(surname) and _is_name(words, surname):
+                    yield Span(match.start(), match.end(), Kind.NAME)
+
+
+def _is_name(words: Vocabulary, surname: str) -> bool:
+    """A surname that is no common word; an eponym ("fowler") is one after a first name."""
+    return surname in PROTECTED or not words.known(surname)
+
+
+class LowerCaseWords:
+    """A lone name, place or profession in small letters: only the strictest profiles hide what may be a mere word."""
+
+    name = "lower-case-words"
+    kinds = frozenset({Kind.OTHER, Kind.PROFESSION})
+
+    def find(self, page: Page) -> Iterator[Span]:
+        words = _lower_words(page)
+        yield from _each(page, words & _names_and_places(vocabulary_of(page).name), Kind.OTHER)
+        yield from _each(page, words & PROFESSIONS, Kind.PROFESSION)
+
+
+def _lower_words(page: Page) -> set[str]:
+    """The words of the page that are written in small letters, from three letters on."""
+    return page.once("lower-case-words", lambda: set((_LOWER_ASCII if page.ascii else _LOWER).findall(page.shadow)))
+
+
+def _each(page: Page, words: set[str], kind: Kind) -> Iterator[Span]:
+    if not words:
+        return
+    automaton = ahocorasick_rs.AhoCorasick(sorted(words), matchkind=ahocorasick_rs.MATCHKIND_LEFTMOST_LONGEST)
+    for _, start, end in automaton.find_matches_as_indexes(page.shadow):
+        if page.whole(start, end):
+            yield Span(start, end, kind)
+
+
+@cache
+def _first_names(language: str) -> frozenset[str]:
+    words = vocabulary(language)
+    return frozenset(name for name in FIRST_NAMES | FIRST_NAMES_ES if words.first(name) and not words.known(name))
+
+
+@cache
+def _names_and_places(language: str) -> frozenset[str]:
+    words = vocabulary(language)
+    names = FIRST_NAMES | FIRST_NAMES_ES | LAST_NAMES | LAST_NAMES_ES | CITIES | REGIONS
+    return frozenset(name for name in names if len(name) >= _SHORTEST and " " not in name and not words.known(name))
 
 
 class NumbersBesideNames:
@@ -78,11 +128,3 @@ def _touches(page: Page, start: int, end: int, starts: set[int], ends: set[int])
         if end + gap in starts and _BESIDE.fullmatch(shadow, end, end + gap):
             return True
     return False
-
-
-def _names_person(lower: str) -> bool:
-    return (is_first_name(lower) or is_last_name(lower)) and not is_known(lower)
-
-
-def _names_place(lower: str) -> bool:
-    return (lower in CITIES or lower in REGIONS) and not is_known(lower)

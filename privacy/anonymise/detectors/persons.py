@@ -8,12 +8,8 @@ from privacy.anonymise.detectors.vocabulary import (
     IN_PLACE,
     MONTHS,
     PARTICLES,
-    PERSON_CUES,
     SUFFIXES,
     TITLES,
-    is_first_name,
-    is_known,
-    is_last_name,
 )
 from privacy.anonymise.kinds import Kind
 from privacy.anonymise.lexicon import CITIES, REGIONS
@@ -47,7 +43,7 @@ def _person(run: Run, index: int) -> int:
         return _absorb(run, index + 1) if _is_surname(run, index + 1) else 0
     if _is_town(run, index):
         return 0
-    if is_first_name(word.lower) and _is_named(run, index):
+    if run.is_first(word.lower) and _is_named(run, index):
         return _absorb(run, index + 1)
     if _cued(run, index) and _may_be_name(run, index):
         return _absorb(run, index + 1)
@@ -58,7 +54,7 @@ def _person(run: Run, index: int) -> int:
 
 def _is_town(run: Run, index: int) -> bool:
     """ "in Denver" is the town, though there are people of that name."""
-    alone = not run.free(index + 1) or not (_is_initial(run, index + 1) or is_last_name(run.words[index + 1].lower))
+    alone = not run.free(index + 1) or not (_is_initial(run, index + 1) or run.is_last(run.words[index + 1].lower))
     return index == 0 and alone and run.previous in IN_PLACE and run.words[index].lower in CITIES
 
 
@@ -81,20 +77,22 @@ def _after_initials(run: Run, index: int) -> int:
 
 
 def _follows_initial(run: Run, index: int) -> bool:
-    return _may_be_name(run, index) or is_last_name(run.words[index].lower)
+    return _may_be_name(run, index) or run.is_last(run.words[index].lower)
 
 
 def _is_named(run: Run, index: int) -> bool:
     """A first name stands for a person unless it is a common word as well; then its neighbour decides."""
-    common = is_known(run.words[index].lower)
+    common = run.known(run.words[index].lower)
     if not common:
         return True
     if run.free(index + 1) and _is_initial(run, index + 1):
         return _has_dot(run, index + 1)
     if _cued(run, index) and not run.opens_sentence:
         return True
+    if run.free(index + 1) and _may_be_name(run, index + 1):
+        return True
     return _is_surname(run, index + 1) or (
-        index > 0 and run.free(index + 1) and is_last_name(run.words[index + 1].lower)
+        index > 0 and run.free(index + 1) and run.is_last(run.words[index + 1].lower)
     )
 
 
@@ -102,7 +100,7 @@ def _is_surname(run: Run, index: int) -> bool:
     if not run.free(index):
         return False
     word = run.words[index]
-    listed = is_last_name(word.lower) and not is_known(word.lower)
+    listed = run.is_last(word.lower) and not run.known(word.lower)
     return listed and word.lower not in REGIONS and not _shouted(word.text, 3)
 
 
@@ -120,11 +118,11 @@ def _is_unknown(run: Run, index: int) -> bool:
 def _may_be_name(run: Run, index: int) -> bool:
     word = run.words[index]
     long_enough = len(word.text) > 1 and not _shouted(word.text, _SHOUTED)
-    return long_enough and not is_known(word.lower) and word.lower not in REGIONS
+    return long_enough and not run.known(word.lower) and word.lower not in REGIONS
 
 
 def _cued(run: Run, index: int) -> bool:
-    return index == 0 and run.previous in PERSON_CUES
+    return index == 0 and run.previous in run.page.vocabulary.cues
 
 
 def _absorb(run: Run, index: int) -> int:
@@ -146,7 +144,7 @@ def _goes_on(run: Run, index: int) -> bool:
     if word.lower in MONTHS or word.lower in REGIONS:
         return False
     # After a name, a surname may be a common word ("Mary Brown") or an eponym ("John Wilson").
-    return is_last_name(word.lower) or is_first_name(word.lower) or _may_be_name(run, index)
+    return run.is_last(word.lower) or run.is_first(word.lower) or _may_be_name(run, index)
 
 
 def _possessive_before(run: Run, index: int) -> bool:

@@ -37,7 +37,17 @@ def address_rules() -> RuleDetector:
         "addresses",
         (
             rule(
-                Kind.ADDRESS, rf"\d{{1,6}}[A-Za-z]?,?\s(?:(?:{_NAME}|&)\s){{1,4}}?{_STREET}{_AFTER}{_TOWN}", _is_street
+                Kind.ADDRESS,
+                rf"(?:\d{{1,3}} )?\d{{1,6}}[A-Za-z]?,?\s(?:(?:{_NAME}|&)\s){{1,4}}?{_STREET}{_AFTER}{_TOWN}",
+                _is_street,
+            ),
+            rule(Kind.ADDRESS, rf"(?i:the )?(?i:corner of) (?:{_NAME} |\d{{1,4}} |and |de |of ){{1,8}}?{_STREET}"),
+            rule(
+                Kind.ADDRESS,
+                r"(?im)^[ \t]*(?:(?:home|street|mailing|billing|postal|current|permanent)? ?address|residence)[ \t]*:"
+                r"[ \t]*([^\n]{4,120}?)[ \t]*$",
+                group=1,
+                whole=False,
             ),
             rule(Kind.ADDRESS, r"\d{1,6} (?:[a-z]+ ){1,3}(?:street|avenue|road|boulevard|lane)\b", _is_street),
             rule(Kind.ADDRESS, rf"{_WORD}(?: {_WORD}){{0,2}} (?:Street|Avenue|Boulevard|Road|Lane|Drive)\b"),

@@ -9,27 +9,56 @@ words stand in the document.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 import ahocorasick_rs
 
 from privacy.anonymise.detectors.persons import read_persons
 from privacy.anonymise.detectors.sites import protect_eponyms, read_long_places, read_organisations, read_places
-from privacy.anonymise.detectors.vocabulary import ABBREVIATED, MONTHS, PARTICLES, WEEKDAYS, is_known
+from privacy.anonymise.detectors.vocabularies import vocabulary_of
+from privacy.anonymise.detectors.vocabulary import ABBREVIATED, MONTHS, PARTICLES, WEEKDAYS
 from privacy.anonymise.kinds import Kind, Span
-from privacy.anonymise.page import Page, Word
+from privacy.anonymise.page import LETTERS, Page, Word
 
 _SHORTEST_AGAIN = 3
 _LONGEST_RUN = 40
 """A longer run is read in parts: each part takes time that may grow with its square."""
+_CONTEXT = 60
+"""Characters around a run that its reading may look at."""
+_REMEMBERED = 1 << 15
+_PARTICLE = "|".join(sorted(PARTICLES))
+_UPPER = "A-ZÀ-ÖØ-ÞĀ-ɎΆ-ΫЀ-Я"
+_SPACED = rf"(?: |'s |' | & | (?:(?:{_PARTICLE}) ){{1,2}})"
+
+
+def _run_pattern(upper: str, letters: str) -> re.Pattern[str]:
+    """Rows of capitalised words, rather too long than too short: a dot after a short word may join two of them."""
+    word = rf"[{upper}][{letters}0-9]*(?:['&-][{letters}][{letters}0-9]*)*"
+    dotted = rf"(?:[{upper}][{letters}]{{0,4}}\. ?(?=[{upper}]))*"
+    return re.compile(rf"(?<![{letters}0-9_]){dotted}{word}(?:{_SPACED}{dotted}{word})*")
+
+
+_ASCII_RUN, _ANY_RUN = _run_pattern("A-Z", "A-Za-z"), _run_pattern(_UPPER, LETTERS)
+_WORD_OF_RUN = re.compile(rf"[{LETTERS}][{LETTERS}0-9]*(?:['&-][{LETTERS}][{LETTERS}0-9]*)*")
+
+
+class Stretch:
+    """The words of a part of a page, with their offsets in the whole shadow."""
+
+    def __init__(self, page: Page, start: int, end: int) -> None:
+        self.shadow, self.vocabulary = page.shadow, vocabulary_of(page)
+        self.words = page.words_of(start, end)
 
 
 class Run:
-    """Capitalised words `words[first:last]` of a page, and what each was read as (None: not yet)."""
+    """Capitalised words `words[first:last]` of a stretch, and what each was read as (None: not yet)."""
 
-    def __init__(self, page: Page, first: int, last: int) -> None:
+    def __init__(self, page: Stretch, first: int, last: int) -> None:
         self.page, self.first, self.last = page, first, last
+        self.known, self.is_first, self.is_last = page.vocabulary.known, page.vocabulary.first, page.vocabulary.last
         self.words = page.words[first:last]
         self.taken = [False] * (last - first)
         self.spans: list[Span] = []
@@ -82,21 +111,61 @@ _LINKS = (" ", ": ", ":", ", ", "\n", ":\n", " - ", " (", " is ")
 
 
 def capital_runs(page: Page) -> Iterator[Run]:
-    """The page's runs, from left to right."""
-    words = page.words
-    index, count = 0, len(words)
-    while index < count:
+    """The page's runs, from left to right, but for those whose words are known to name no one."""
+    names_none, plain = vocabulary_of(page).names_none, _PLAIN_RUNS[vocabulary_of(page).name]
+    done = 0
+    for match in (_ASCII_RUN if page.ascii else _ANY_RUN).finditer(page.shadow):
+        row = match.group()
+        if row in plain:
+            continue
+        if names_none(_WORD_OF_RUN.findall(row.lower())):
+            if len(plain) >= _REMEMBERED:
+                plain.clear()
+            plain.add(row)  # only rows of common words are ever remembered
+            continue
+        start, end = match.span()
+        if start >= done:
+            yield from _runs_in(page, start, end)
+            done = end
+
+
+_PLAIN_RUNS: dict[str, set[str]] = {"en": set(), "es": set()}
+
+
+def _runs_in(page: Page, start: int, end: int) -> Iterator[Run]:
+    """The runs that begin in the stretch, read with what stands around it."""
+    stretch = Stretch(page, _before(page, start), _after(page, end))
+    words = stretch.words
+    index, count = bisect_left(words, start, key=_start_of), len(words)
+    while index < count and words[index].start < end:
         if not words[index].text[0].isupper():
             index += 1
             continue
         last = index + 1
-        while last - index < _LONGEST_RUN and (step := _step(page, last)) > 0:
+        while last - index < _LONGEST_RUN and (step := _step(stretch, last)) > 0:
             last += step
-        yield Run(page, index, last)
+        yield Run(stretch, index, last)
         index = last
 
 
-def _step(page: Page, index: int) -> int:
+def _start_of(word: Word) -> int:
+    return word.start
+
+
+def _before(page: Page, start: int) -> int:
+    """A place about `_CONTEXT` characters before `start`, between words."""
+    place = max(0, start - _CONTEXT)
+    space = page.shadow.find(" ", place, start)
+    return place if place == 0 or space < 0 else space
+
+
+def _after(page: Page, end: int) -> int:
+    place = min(len(page.shadow), end + _CONTEXT)
+    space = page.shadow.rfind(" ", end, place)
+    return place if place == len(page.shadow) or space < 0 else space
+
+
+def _step(page: Stretch, index: int) -> int:
     """How many words the run that ends before `index` grows by."""
     words = page.words
     if index >= len(words) or not _adjacent(page, index):
@@ -110,7 +179,7 @@ def _step(page: Page, index: int) -> int:
     return ahead - index + 1 if grows else 0
 
 
-def _adjacent(page: Page, index: int) -> bool:
+def _adjacent(page: Stretch, index: int) -> bool:
     left, right = page.words[index - 1], page.words[index]
     gap = page.shadow[left.end : right.start]
     if gap in (" ", "'s ", "' ", " & "):
@@ -124,7 +193,10 @@ class RunDetector:
     name = "runs"
     kinds = frozenset({Kind.NAME, Kind.LOCATION, Kind.REGION, Kind.ORGANISATION, Kind.OTHER})
 
-    def find(self, page: Page) -> Iterator[Span]:
+    def find(self, page: Page) -> Iterable[Span]:
+        return page.once(self.name, lambda: list(self._find(page)))
+
+    def _find(self, page: Page) -> Iterator[Span]:
         names: set[str] = set()
         site: Span | None = None
         for run in capital_runs(page):
@@ -160,7 +232,7 @@ def _read_rest(run: Run) -> None:
             continue
         weekday = word.lower in WEEKDAYS
         acronym = len(word.text) < 2 or (word.text.isupper() and len(word.text) <= 3)
-        if weekday or not (acronym or word.lower in MONTHS or is_known(word.lower)):
+        if weekday or not (acronym or word.lower in MONTHS or run.known(word.lower)):
             run.take(index, index + 1, Kind.OTHER)
 
 
@@ -169,16 +241,15 @@ def _words_of_names(run: Run) -> Iterator[str]:
         if span.kind is Kind.NAME:
             for word in run.words:
                 inside = span.start <= word.start and word.end <= span.end
-                if inside and len(word.text) >= _SHORTEST_AGAIN and not is_known(word.lower):
+                if inside and len(word.text) >= _SHORTEST_AGAIN and not run.known(word.lower):
                     yield word.lower
 
 
 def _again(page: Page, names: set[str]) -> Iterator[Span]:
     """The words of names in any case: a name that is cued once is hidden in the whole document."""
-    lowered = page.shadow.lower()
-    if not names or len(lowered) != len(page.shadow):
+    if not names:
         return
     automaton = ahocorasick_rs.AhoCorasick(sorted(names), matchkind=ahocorasick_rs.MATCHKIND_LEFTMOST_LONGEST)
-    for _, start, end in automaton.find_matches_as_indexes(lowered):
+    for _, start, end in automaton.find_matches_as_indexes(page.lower):
         if page.whole(start, end):
             yield Span(start, end, Kind.NAME)

@@ -16,7 +16,6 @@ from privacy.anonymise.detectors.vocabulary import (
     SENTENCE_STARTERS,
     STRONG_ENDS,
     TITLES,
-    is_known,
 )
 from privacy.anonymise.kinds import Kind, Span
 from privacy.anonymise.lexicon import CITIES, FACILITIES, REGIONS, openings
@@ -44,7 +43,7 @@ def read_organisations(run: Run) -> None:
     words = run.words
     ends = [index for index, word in enumerate(words) if word.lower in FACILITY_ENDS and run.free(index)]
     begin = _begin(run)
-    strong = any(words[index].lower in STRONG_ENDS for index in ends) or not is_known(words[begin].lower)
+    strong = any(words[index].lower in STRONG_ENDS for index in ends) or not run.known(words[begin].lower)
     if ends and ends[-1] > begin and strong:
         _take_with_lead(run, begin, ends[-1] + 1)
         _take_of(run, ends[-1])
@@ -53,7 +52,7 @@ def read_organisations(run: Run) -> None:
         return
     _read_listed(run, FACILITIES, Kind.ORGANISATION)
     for index, word in enumerate(words[:-1]):
-        if word.lower in SAINTS and run.free(index) and run.free(index + 1) and not is_known(words[index + 1].lower):
+        if word.lower in SAINTS and run.free(index) and run.free(index + 1) and not run.known(words[index + 1].lower):
             run.take(index, index + 2, Kind.ORGANISATION)
 
 
@@ -66,7 +65,7 @@ def _take_of(run: Run, end: int) -> bool:
     index = run.last + 1
     if index < len(all_words) and all_words[index].text == "the":
         index += 1
-    if index >= len(all_words) or not all_words[index].text[0].isupper() or is_known(all_words[index].lower):
+    if index >= len(all_words) or not all_words[index].text[0].isupper() or run.known(all_words[index].lower):
         return False
     run.spans.append(Span(run.words[_begin(run)].start, all_words[index].end, Kind.ORGANISATION))
     run.taken[:] = [True] * len(run.taken)
@@ -132,7 +131,7 @@ def _read_cued(run: Run) -> None:
     """What "at" leads in is a site even when it is an abbreviation; what "in" leads in is a town unless it is one."""
     begin = _begin(run)
     free = [index for index in range(begin, len(run.words)) if run.free(index)]
-    unknown = [index for index in free if not is_known(run.words[index].lower) and len(run.words[index].text) > 1]
+    unknown = [index for index in free if not run.known(run.words[index].lower) and len(run.words[index].text) > 1]
     if not unknown or unknown[0] != begin or run.words[begin].lower in MONTHS:
         return
     end = unknown[0]
@@ -155,7 +154,7 @@ def _take_facility(run: Run) -> None:
         return
     placed = any(span.end >= run.words[-1].end and span.kind in (Kind.LOCATION, Kind.REGION) for span in run.spans)
     named = any(span.end >= run.words[-1].end for span in run.spans)
-    unknown = run.free(len(run.words) - 1) and not is_known(run.words[-1].lower)
+    unknown = run.free(len(run.words) - 1) and not run.known(run.words[-1].lower)
     if not (placed or named or unknown):
         return
     words = run.page.words

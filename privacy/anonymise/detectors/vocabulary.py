@@ -13,7 +13,7 @@ def _words(text: str) -> frozenset[str]:
 
 TITLES = _words(
     """
-    dr drs mr mrs ms miss mx prof professor doctor sr sra dra don doña señor señora rev sir dame
+    dr drs mr mrs ms miss mx prof professor doctor doctora sr sra dra dres don doña dña dª señor señora rev sir dame
     """
 )
 SUFFIXES = _words("jr sr ii iii iv md phd do rn np pa dds esq")

@@ -1,8 +1,8 @@
 """Key streams that hide one vector, and cancel in the sum.
 
-Chunk c (256 KiB of little-endian lanes) of the stream of a key is AES-256-GCM over zeros under the nonce c (12 bytes,
-big-endian), without its tag: AES-256-CTR that starts at counter block 2. GCM's form is used because the library makes
-it without the interpreter lock, into a buffer that is kept; `docs/secagg.md` gives both readings.
+Chunk c (256 KiB of little-endian lanes) of the stream of a key is AES-256-CTR from the counter block c (12 bytes,
+big-endian) followed by 2 (4 bytes): what AES-256-GCM over zeros under the nonce c gives, without its tag, at the cost
+of the cipher alone; `docs/secagg.md` gives both readings.
 
 A pair's key stream is added by the site with the lower index and subtracted by the other one. Keys are 32 bytes from
 HKDF-SHA256 with `ctx` as salt: never a seed that could be searched, never one key for two purposes, pairs or attempts.
@@ -16,15 +16,17 @@ from enum import Enum
 from typing import Any, TypeAlias
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import CTR
 from numpy.typing import NDArray
 
 from privacy.secagg.plan import CHUNK_BYTES, LaneWidth
 
 Lanes: TypeAlias = NDArray[np.unsignedinteger[Any]]
 KEY_BYTES = 32
-_TAG_BYTES = 16
-_NONCE_BYTES = 12
+_BLOCK_BYTES = 16
+_FIRST_COUNTER = (2).to_bytes(4, "big")
 _ZEROS = memoryview(bytes(CHUNK_BYTES))
 
 
@@ -64,22 +66,27 @@ class MaskKey:
 class KeyStream:
     """The chunks of one key's stream, made into one buffer that the next chunk overwrites. One thread at a time."""
 
-    __slots__ = ("_buffer", "_cipher")
+    __slots__ = ("_buffer", "_stream")
 
     def __init__(self, key: bytes, buffer: bytearray | None = None) -> None:
-        self._cipher = AESGCM(key)
+        self._stream = Cipher(AES256(key), CTR(_block(0))).encryptor()
         self._buffer = buffer if buffer is not None else make_buffer()
 
     def chunk(self, number: int, size: int) -> memoryview:
         """The first `size` bytes (at most 256 KiB) of chunk `number`."""
-        out = memoryview(self._buffer)[: size + _TAG_BYTES]
-        self._cipher.encrypt_into(number.to_bytes(_NONCE_BYTES, "big"), _ZEROS[:size], None, out)
-        return out[:size]
+        self._stream.reset_nonce(_block(number))
+        self._stream.update_into(_ZEROS[:size], self._buffer)
+        return memoryview(self._buffer)[:size]
+
+
+def _block(number: int) -> bytes:
+    """The first counter block of a chunk."""
+    return number.to_bytes(12, "big") + _FIRST_COUNTER
 
 
 def make_buffer() -> bytearray:
-    """Room for one chunk and its tag."""
-    return bytearray(CHUNK_BYTES + _TAG_BYTES)
+    """Room for one chunk, and what the library asks for beyond it."""
+    return bytearray(CHUNK_BYTES + _BLOCK_BYTES)
 
 
 class Masker:

@@ -26,7 +26,8 @@ from privacy.secagg.faults import THIS_SIDE, Fault
 from privacy.secagg.masks import KeyStream, Lanes
 from privacy.secagg.plan import LaneWidth, Metric, SecAggPlan
 
-_BLOCK = 1 << 16  # coordinates at a time: 256 KiB of uniform numbers, and temporaries that stay in the cache
+_BLOCK = 1 << 13  # coordinates at a time: temporaries of 64 KiB, which stay in the cache
+_UNIT = 2.0**32
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -66,12 +67,14 @@ class Quantiser:
     def __init__(self, plan: SecAggPlan, contribution: Contribution, key: bytes) -> None:
         self._plan, self._update = plan, _checked_update(plan, contribution.update)
         self._tail = _encode_scalars(plan, contribution)
-        norm, self.fingerprint = _norm_and_print(self._update)
+        norm, largest, self.fingerprint = _norm_and_print(self._update)
         share = contribution.weight / plan.weight_bound
         self._factor = min(1.0, plan.clip_norm / norm if norm else 1.0) * (plan.levels / plan.clip) * share
         self._bound = plan.levels * share
         self._stream = KeyStream(key)
-        self._scaled, self._floor, self._uniform = (np.empty(_BLOCK) for _ in range(3))
+        self._clips = largest * abs(self._factor) > self._bound
+        self._scaled = np.empty(_BLOCK)
+        self._fixed, self._uniform = (np.empty(_BLOCK, dtype=np.int64) for _ in range(2))
 
     def chunk(self, number: int) -> Lanes:
         """Chunk `number` of the vector, unmasked: unsigned, (lanes of that chunk,)."""
@@ -86,19 +89,21 @@ class Quantiser:
         return out
 
     def _round(self, start: int, out: Lanes) -> None:
-        """Rounds the coordinates from `start` on into `out`."""
+        """Rounds the coordinates from `start` on into `out`: floor(q + u) in whole 2^-32ths of a step.
+
+        In int64, where nothing is lost (|q| is below 2^31, u has 32 bits): a float64 sum would round the largest q up.
+        """
         size = len(out)
-        scaled, floor, uniform = self._scaled[:size], self._floor[:size], self._uniform[:size]
-        # In double precision by request: by NumPy's rules an array of float32 times a number is float32.
-        np.multiply(self._update[start : start + size], self._factor, out=scaled, dtype=np.float64)
-        np.clip(scaled, -self._bound, self._bound, out=scaled)
-        np.floor(scaled, out=floor)
-        np.subtract(scaled, floor, out=scaled)
-        # Compared, not added and floored: a float64 sum would round 2^24 + (1 - 2^-32) up, beyond `levels`.
-        bits = np.frombuffer(self._stream.chunk(start // _BLOCK, 4 * size), dtype="<u4")
-        np.multiply(bits, 2.0**-32, out=uniform, dtype=np.float64)
-        np.add(floor, np.less(uniform, scaled), out=floor)
-        out[:] = floor.astype(f"<i{out.itemsize}").view(out.dtype)
+        scaled, fixed, uniform = self._scaled[:size], self._fixed[:size], self._uniform[:size]
+        scaled[:] = self._update[start : start + size]
+        scaled *= self._factor * _UNIT
+        if self._clips:
+            np.clip(scaled, -self._bound * _UNIT, self._bound * _UNIT, out=scaled)
+        np.copyto(fixed, scaled, casting="unsafe")
+        uniform[:] = np.frombuffer(self._stream.chunk(start // _BLOCK, 4 * size), dtype="<u4")
+        fixed += uniform
+        steps = fixed.astype("<i8", copy=False).view("<i4")[1::2]  # the upper halves: the same as >> 32
+        np.copyto(out.view(f"<i{out.itemsize}"), steps, casting="same_kind")
 
 
 def _checked_update(plan: SecAggPlan, update: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -111,24 +116,26 @@ def _checked_update(plan: SecAggPlan, update: NDArray[np.float32]) -> NDArray[np
     return np.ascontiguousarray(update)
 
 
-def _norm_and_print(update: NDArray[np.float32]) -> tuple[float, bytes]:
-    """The L2 norm in double precision, and a fingerprint of the update (32 bytes).
+def _norm_and_print(update: NDArray[np.float32]) -> tuple[float, float, bytes]:
+    """The L2 norm in double precision, the largest absolute entry, and a fingerprint of the update (32 bytes).
 
     The fingerprint is SHA-256 over the sum and the sum of squares of each block: what a site needs to know its own
     update again, at a tenth of the cost of hashing all of it. It does not withstand whoever makes updates on purpose.
     Raises: TrainingError unless all numbers are finite.
     """
     wide, total, seen = np.empty(min(_BLOCK, len(update))), 0.0, hashlib.sha256()
+    largest = 0.0
     for at in range(0, len(update), _BLOCK):
-        piece = wide[: len(update) - at]
-        piece[:] = update[at : at + len(piece)]
-        # Not np.dot, whose threads spend more than they save on blocks of this size.
-        squares = np.einsum("i,i->", piece, piece)
+        single = update[at : at + _BLOCK]
+        piece = wide[: len(single)]
+        piece[:] = single
+        squares = np.dot(piece, piece)  # blocks are below the size from which BLAS starts threads
+        largest = max(largest, float(single.max()), -float(single.min()))
         seen.update(np.array([piece.sum(), squares], dtype="<f8").tobytes())
         total += float(squares)
     if not math.isfinite(total):
         raise TrainingError("an update cannot be masked", expected="finite numbers", remedy="lower the learning rate")
-    return math.sqrt(total), seen.digest()
+    return math.sqrt(total), largest, seen.digest()
 
 
 def _encode_scalars(plan: SecAggPlan, contribution: Contribution) -> Lanes:

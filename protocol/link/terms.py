@@ -16,7 +16,8 @@ PIECE_BYTES = 64 * 1024
 """Offsets are multiples of this, and so are the messages of a bulk stream, but for its last."""
 BLOCK_BYTES = 1024 * 1024
 """The message of a bulk stream: larger ones were slower and cost memory, smaller ones cost calls."""
-ACK_BYTES = 16 * BLOCK_BYTES
+SYNC_BYTES = 16 * BLOCK_BYTES
+"""An answer that arrives is synced to the disk, and asked whether it is still wanted, this often."""
 LARGEST_MESSAGE = 8 * BLOCK_BYTES
 KEEPALIVE_S = 60
 LARGEST_PAYLOAD = 8 * 1024**3
@@ -96,8 +97,9 @@ class Failure(IntEnum):
 class Timing:
     """What counts as standing still. There are no total timeouts: whatever moves is alive.
 
-    `stall_s`: seconds without progress after which a transfer or a call is cut. `wait_s`: the longest that the
-    coordinator lets a site wait for work before it says that there is none.
+    `stall_s`: seconds without progress after which a transfer or a call is cut. Progress is seen a
+    message at a time, so that the slowest line is one that takes 1 MiB in `stall_s`: 140 kbit/s as it stands.
+    `wait_s`: the longest that the coordinator lets a site wait for work before it says that there is none.
     """
 
     stall_s: float = 60.0

@@ -100,5 +100,5 @@ def _check_version(context: aio.ServicerContext) -> None:
 
 
 def metadata_of(context: aio.ServicerContext) -> dict[str, str]:
-    pairs = context.invocationmetadata_of() or ()
+    pairs = context.invocation_metadata() or ()
     return {str(key): value if isinstance(value, str) else "" for key, value in pairs}

@@ -28,7 +28,6 @@ from protocol.link.counters import Count, Counters
 from protocol.link.logs import log
 from protocol.link.parts import Part, Payload, blocks, check_room
 from protocol.link.terms import (
-    ACK_BYTES,
     BLOCK_BYTES,
     DIGEST_BYTES,
     NEWEST_VERSION,
@@ -36,6 +35,7 @@ from protocol.link.terms import (
     OLDEST_VERSION,
     PIECE_BYTES,
     SERVICE,
+    SYNC_BYTES,
     TASK_KEY,
     Failure,
     Refused,
@@ -201,6 +201,8 @@ class LinkService:
         task = await self._task_of(peer, request.task)
         try:
             failure = Failure(request.failure)
+            if failure is Failure.EXPIRED:  # the coordinator's own word
+                raise ValueError
         except ValueError:
             raise RefusedError(Refused.MALFORMED, "a failure that this version does not know") from None
         with self._store_errors(task):
@@ -222,7 +224,7 @@ class LinkService:
                     await self._moving(context.write(block), "down")
                     offset += len(block)
                     self.counters.add(Count.BYTES_OUT, peer.subject.name, len(block))
-                    if offset % ACK_BYTES < BLOCK_BYTES:
+                    if offset % SYNC_BYTES < BLOCK_BYTES:
                         await self._still_wanted(peer, task, "download", offset, task.request.size)
             except FileNotFoundError:
                 raise RefusedError(Refused.CLOSED, "the request was let go of") from None
@@ -244,25 +246,23 @@ class LinkService:
                 await self._receive(_Incoming(context, peer, task, replaced), offset)
 
     async def _receive(self, incoming: _Incoming, offset: int) -> None:
-        """Take the stream's messages to the disk, an ack every 16 MiB and one at the end."""
+        """Take the stream's messages to the disk, each with an ack; what is synced is what a crash leaves."""
         task, size = incoming.task, incoming.size
         part = await self._disk(partial(Part, self._store.files.answer(task.id)))
         try:
             if part.size != offset:
                 raise RefusedError(Refused.OFFSET, f"expected to go on from {part.size}, found {offset}")
-            acked = offset
+            synced = offset
             while (block := await self._moving(incoming.read(), "up")) is not aio.EOF:
                 _check_block(block, part.size, size)
                 with self._store_errors(task):
                     await self._disk(partial(part.append, block))
                 self.counters.add(Count.BYTES_IN, task.order.site, len(block))
-                if part.size - acked >= ACK_BYTES:
+                if part.size - synced >= SYNC_BYTES or part.size == size:
                     await self._disk(part.sync)
                     await self._still_wanted(incoming.peer, task, "upload", part.size, size)
-                    acked = part.size
-                    await self._moving(incoming.ack(acked), "up")
-            await self._disk(part.sync)
-            await self._moving(incoming.ack(part.size), "up")
+                    synced = part.size
+                await self._moving(incoming.ack(part.size), "up")
         finally:
             part.close()
 

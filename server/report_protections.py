@@ -198,7 +198,8 @@ def _secure_aggregation(facts: Facts) -> Protection:
             state=State.ON,
             shown="On",
             means="The coordinator saw only the sum of the sites' updates, never the update of one site.",
-            not_promised="anything of what the sum itself shows, nor if all other sites lend the coordinator a hand.",
+            not_promised="anything of what the sum itself shows, nor protection from a coordinator that lies with the "
+            f"help of {_colluders(len(facts.sites))}, nor from a site that sends a wrong update.",
         )
     if not facts.sites:
         means = "No site had taken the job when the run ended, so there was nothing to add up."
@@ -216,6 +217,12 @@ def _secure_aggregation(facts: Facts) -> Protection:
         not_promised="that the coordinator cannot study one site's update by itself"
         + (", within the limits of differential privacy above." if noised else "; texts may be recovered from it."),
     )
+
+
+def _colluders(sites: int) -> str:
+    """From how many sites on a lying coordinator can get behind a sum (docs/secagg.md)."""
+    fewest = max(1, -(-sites // 3))
+    return "one other site" if fewest == 1 else f"{fewest} other sites"
 
 
 def people_section(facts: Facts) -> Markup:

@@ -23,12 +23,14 @@ from flwr.app import Context, RecordDict
 
 import client.flower_app
 import server.flower_app
+from client.cli import main as cloister_site
 from client.config import SITE_FILE
 from client.ledger import Ledger
 from client.site import make_keys, pin_coordinator
 from learning.storage import make_private_dir
 from privacy.errors import ConfigError, QuorumError
 from protocol import QUIET
+from server.cli import main as cloister
 from server.coordinator import add_site, init_coordinator
 from server.folder import MODEL_DIR, REPORT_FILE, RESULT_FILE, write_result
 from simulations.notes import COLUMNS, DEPARTMENTS, Note, generate_notes
@@ -61,6 +63,8 @@ batch = 32
 [privacy]
 epsilon = 8.0
 delta = 1e-5
+[secagg]
+enabled = {masked}
 [anonymisation]
 profile = "strict"
 """
@@ -70,6 +74,8 @@ id = "{site}"
 [accept]
 min_sites = 1
 bases = {bases}
+[secagg]
+required = {masked}
 [anonymisation]
 profile = "hipaa-safe-harbor"
 [data.records]
@@ -206,8 +212,11 @@ def write_notes(path: Path, notes: Sequence[Note]) -> None:
 
 
 def prepare(root: Path, base: str = "minilm", bases: Sequence[str] = ()) -> None:
-    """A coordinator's folder with held-out notes, three sites' folders with notes of their own, and a job."""
-    job = JOB.format(labels=json.dumps(list(DEPARTMENTS)), base=json.dumps(base))
+    """A coordinator's folder with held-out notes, three sites' folders with notes of their own, and a job.
+
+    The sites have approved the roster, as `cloister coordinator roster` writes it.
+    """
+    job = JOB.format(labels=json.dumps(list(DEPARTMENTS)), base=json.dumps(base), masked="true")
     (root / "job.toml").write_text(job, encoding="utf-8")
     notes = generate_notes(SITES * SITE_NOTES + HELD_OUT_NOTES, 3)
     write_notes(root / "held-out.csv", notes[SITES * SITE_NOTES :])
@@ -216,8 +225,14 @@ def prepare(root: Path, base: str = "minilm", bases: Sequence[str] = ()) -> None
         home = make_private_dir(root / f"site-{number}")
         add_site(root / "coordinator", home.name, make_keys(home))
         pin_coordinator(home, public)
-        (home / SITE_FILE).write_text(GRANTS.format(site=home.name, bases=json.dumps(list(bases))), encoding="utf-8")
+        grants = GRANTS.format(site=home.name, bases=json.dumps(list(bases)), masked="true")
+        (home / SITE_FILE).write_text(grants, encoding="utf-8")
         write_notes(home / "notes.csv", notes[number * SITE_NOTES : (number + 1) * SITE_NOTES])
+    assert cloister(["coordinator", "roster", str(root / "coordinator"), "--out", str(root / "roster.json")]) == 0
+    for number in range(SITES):
+        assert (
+            cloister_site(["roster", "approve", str(root / f"site-{number}"), str(root / "roster.json"), "--yes"]) == 0
+        )
 
 
 def call_server(grid: MemoryGrid, **values: str | float) -> None:
@@ -259,7 +274,7 @@ def test_both_apps_train_from_run_config_and_node_config_and_leave_one_folder(
     call_server(in_memory(tmp_path), **settings_of(tmp_path))
     result = json.loads((tmp_path / "out" / RESULT_FILE).read_text(encoding="utf-8"))
     assert result["status"] == "complete"
-    assert result["protections"] == {"anonymised": True, "dp": True, "sealed": True, "secure_aggregation": False}
+    assert result["protections"] == {"anonymised": True, "dp": True, "sealed": True, "secure_aggregation": True}
     assert [len(entry["participants"]) for entry in result["rounds"]] == [SITES, SITES]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [MODEL_DIR, REPORT_FILE, RESULT_FILE]
     assert not any((tmp_path / "coordinator" / "runs").iterdir())
@@ -343,6 +358,17 @@ def federation(tmp_path: Path) -> Iterator[Federation]:
         running.stop_all()
 
 
+@pytest.fixture
+def unmasked_federation(federation: Federation) -> Federation:
+    """The same with a job that sums in the clear: it goes on with one site."""
+    job = federation.root / "job.toml"
+    job.write_text(job.read_text().replace("[secagg]\nenabled = true", "[secagg]\nenabled = false"))
+    for number in range(SITES):
+        path = federation.root / f"site-{number}" / SITE_FILE
+        path.write_text(path.read_text().replace("required = true", "required = false"))
+    return federation
+
+
 @pytest.mark.model
 @pytest.mark.full
 def test_three_sites_on_a_stock_superlink_train_privately_and_leave_a_whole_result(federation: Federation) -> None:
@@ -351,7 +377,7 @@ def test_three_sites_on_a_stock_superlink_train_privately_and_leave_a_whole_resu
     federation.submit()
     result = federation.result()
     assert result["status"] == "complete"
-    assert result["protections"] == {"anonymised": True, "dp": True, "sealed": True, "secure_aggregation": False}
+    assert result["protections"] == {"anonymised": True, "dp": True, "sealed": True, "secure_aggregation": True}
     names = [f"site-{number}" for number in range(SITES)]
     assert [entry["participants"] for entry in result["rounds"]] == [names, names]
     assert result["declined"] == []
@@ -367,11 +393,14 @@ def test_three_sites_on_a_stock_superlink_train_privately_and_leave_a_whole_resu
 
 @pytest.mark.model
 @pytest.mark.full
-def test_a_site_with_other_keys_and_one_killed_in_a_round_are_counted_out_with_reasons(federation: Federation) -> None:
+def test_a_site_with_other_keys_and_one_killed_in_a_round_are_counted_out_with_reasons(
+    unmasked_federation: Federation,
+) -> None:
     """Site 1 has keys that the roster does not know; site 2 is killed once it has taken the job. One is left.
 
     Flower counts a SuperNode as gone two heartbeats (60 s) after the last one, and answers in its place from then on.
     """
+    federation = unmasked_federation
     root = federation.root
     (root / "site-1" / "keys" / "identity.key").unlink()
     make_keys(root / "site-1")

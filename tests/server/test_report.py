@@ -213,6 +213,15 @@ def test_all_protections_are_listed_with_what_they_do_not_promise(whole: dict[st
     assert "each site's noised update" in page.row("Secure aggregation")[2]
 
 
+@pytest.mark.parametrize(("sites", "colluders"), [(3, "one other site"), (4, "2 other sites"), (10, "4 other sites")])
+def test_a_masked_run_says_what_the_coordinator_saw_and_who_could_help_it_to_more(sites: int, colluders: str) -> None:
+    sizes = {f"site-{n:02d}": 1000 for n in range(1, sites + 1)}
+    row = page_of(result_of(Scene(masked=True, sizes=sizes, rounds=1, planned=1))).row("Secure aggregation")
+    assert row[1] == "On"
+    assert "never the update of one site" in row[2]
+    assert f"a coordinator that lies with the help of {colluders}" in row[2]
+
+
 @pytest.mark.parametrize(
     ("unit", "words"), [("record", "one record"), ("patient_id", "all records of one person (column patient_id)")]
 )

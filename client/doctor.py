@@ -25,8 +25,8 @@ from protocol.job import NO_PROFILE, ColumnsSection
 from protocol.link import enrolment_pb2 as messages
 from protocol.link.certificates import Party, Subject, check_issued, renewal_time, validity
 
-CLOCK_TOLERANCE_S = 60.0
-"""A certificate begins five minutes before it is issued; a clock that is off by a minute leaves most of that."""
+CLOCK_S = 60.0
+"""Certificates allow for five minutes (`CLOCK_TOLERANCE_S`): a clock that drifts is found before that."""
 DISK_BYTES = 4 << 30
 """A BERT-base of 440 MB: the model, the update, both sealed, and half as much again for tokens."""
 MEMORY_BYTES = 3 << 30
@@ -55,7 +55,7 @@ class Finding:
 
 def judge_clock(difference_s: float, uncertainty_s: float) -> Finding:
     """`difference_s`: this clock less the coordinator's; `uncertainty_s`: half the time that the question took."""
-    ok = abs(difference_s) <= CLOCK_TOLERANCE_S + uncertainty_s
+    ok = abs(difference_s) <= CLOCK_S + uncertainty_s
     found = f"{abs(difference_s):.1f} s {'ahead of' if difference_s > 0 else 'behind'} the coordinator's"
     return Finding(what="clock", ok=ok, found=found, mend="" if ok else "set this machine's clock (NTP)")
 

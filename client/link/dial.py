@@ -15,6 +15,7 @@ from privacy.errors import CloisterError, ProtocolError, SealError
 from protocol.link import enrolment_pb2 as messages
 from protocol.link import enrolment_pb2_grpc as service
 from protocol.link.certificates import (
+    CLOCK_TOLERANCE_S,
     SERVER_NAME,
     Party,
     Subject,
@@ -127,4 +128,16 @@ def fetch_authority(address: str, pin: bytes, now: float) -> x509.Certificate:
             remedy="do not go on: call the operator",
         )
     check_issued(shown, authority, Subject(Party.COORDINATOR))
+    check_clock(now - reply.time_ms / 1000)
     return authority
+
+
+def check_clock(difference_s: float) -> None:
+    """Raises: ProtocolError when this clock, less the coordinator's, is more than certificates allow for."""
+    if abs(difference_s) > CLOCK_TOLERANCE_S:
+        raise ProtocolError(
+            "this machine's clock",
+            expected=f"the coordinator's time, within {CLOCK_TOLERANCE_S:.0f} s",
+            found=f"{abs(difference_s) / 3600:.2f} hours {'ahead' if difference_s > 0 else 'behind'}",
+            remedy="set it (NTP); if it is right, tell the operator",
+        )

@@ -28,6 +28,7 @@ from protocol.link.certificates import (
     read_certificate,
     read_key,
 )
+from protocol.link.tls import Tls
 from protocol.link.token import check_address
 
 AUTHORITY_FILE, LINK_FILE, MEMBERSHIP_FILE = "authority.crt", "link.pem", "membership.json"
@@ -48,6 +49,11 @@ class Membership:
     def pair(self) -> tuple[bytes, bytes]:
         """SECRET: key and certificate in PEM, as `grpc.ssl_channel_credentials` takes them."""
         return key_pem(self.key), certificate_pem(self.certificate)
+
+    def tls(self) -> Tls:
+        """SECRET: what a channel of the link is opened with."""
+        key, chain = self.pair()
+        return Tls(authority=self.roots(), chain=chain, key=key)
 
     def roots(self) -> bytes:
         """The only authority that the coordinator's certificate may be of, in PEM."""

@@ -31,6 +31,8 @@ from privacy.errors import ConfigError, ProtocolError, SealError
 SERVER_NAME = "coordinator.cloister.internal"
 """The DNS name in the coordinator's certificate; a client sets it as `grpc.ssl_target_name_override`."""
 LEAF_LIFE_S = 24 * 3600.0
+CLOCK_TOLERANCE_S = 300.0
+"""A certificate begins this long before it is issued: so far may its holder's clock be behind the coordinator's."""
 RENEW_AT = 2 / 3
 """The part of its life after which a certificate is renewed."""
 MAX_REQUEST_BYTES = 2048

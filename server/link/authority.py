@@ -26,6 +26,7 @@ from learning.storage import make_private_dir, write_private
 from privacy.errors import ConfigError, ProtocolError
 from privacy.sealing import PublicIdentity
 from protocol.link.certificates import (
+    CLOCK_TOLERANCE_S,
     LEAF_LIFE_S,
     SERVER_NAME,
     Party,
@@ -37,7 +38,6 @@ from protocol.link.certificates import (
     new_link_key,
     read_certificate,
     read_key,
-    renewal_time,
     requested_key,
     serial_of,
 )
@@ -48,8 +48,6 @@ KEY_FILE, DATABASE_FILE = "ca.pem", "authority.db"
 AUTHORITY_LIFE_S = 10 * 365 * 86400.0
 PERSON_LIFE_S = 30 * 86400.0
 """A person has no daemon that renews; revocation acts at once all the same."""
-BACKDATE_S = 300.0
-"""How far a holder's clock may be behind this one."""
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 # A name that is fixed: gRPC reads a common name as a host's name where a certificate has no DNS name.
 _LEAF_NAME, _AUTHORITY_NAME = "cloister link", "cloister authority"
@@ -72,7 +70,7 @@ class Authority:
         self.clock = clock
         self.registry = Registry(folder / DATABASE_FILE)
         self._lock = threading.Lock()
-        self._server: tuple[bytes, x509.Certificate] | None = None
+        self._server: tuple[bytes, bytes] | None = None
 
     @classmethod
     def create(cls, home: Path, clock: Callable[[], float]) -> Authority:
@@ -149,16 +147,19 @@ class Authority:
         return self.registry.is_current(Peer(subject, serial), self.clock())
 
     def server_pair(self) -> tuple[bytes, bytes]:
-        """The coordinator's own key and certificate in PEM; made anew, in memory, after two thirds of its life."""
+        """The coordinator's own key and certificate in PEM: made when it is first asked for, and never on disk.
+
+        It ends with the authority, whose key lies on the same machine: a shorter life would protect nothing. And a
+        certificate that changed while the server runs would need gRPC's dynamic credentials, with which connections
+        that are closed before their handshake crash the process (grpcio 1.85).
+        """
         with self._lock:
-            now = self.clock()
-            if self._server is None or not self._server[1].not_valid_before_utc.timestamp() <= now < renewal_time(
-                self._server[1]
-            ):
-                key = new_link_key()
-                leaf = self._signed(Subject(Party.COORDINATOR), key.public_key(), now, LEAF_LIFE_S)
-                self._server = key_pem(key), leaf
-            return self._server[0], certificate_pem(self._server[1])
+            if self._server is None:
+                key, now = new_link_key(), self.clock()
+                life = self.certificate.not_valid_after_utc.timestamp() - now
+                leaf = self._signed(Subject(Party.COORDINATOR), key.public_key(), now, life)
+                self._server = key_pem(key), certificate_pem(leaf)
+            return self._server
 
     def _signed(self, subject: Subject, key: ec.EllipticCurvePublicKey, now: float, life: float) -> x509.Certificate:
         server = subject.party is Party.COORDINATOR
@@ -166,7 +167,7 @@ class Authority:
         if server:
             names.append(x509.DNSName(SERVER_NAME))
         usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
-        builder = _builder(_LEAF_NAME, _AUTHORITY_NAME, key, now - BACKDATE_S, now + life)
+        builder = _builder(_LEAF_NAME, _AUTHORITY_NAME, key, now - CLOCK_TOLERANCE_S, now + life)
         return (
             builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
@@ -179,7 +180,7 @@ class Authority:
 
 def _own_certificate(key: ec.EllipticCurvePrivateKey, now: float) -> x509.Certificate:
     public = key.public_key()
-    builder = _builder(_AUTHORITY_NAME, _AUTHORITY_NAME, public, now - BACKDATE_S, now + AUTHORITY_LIFE_S)
+    builder = _builder(_AUTHORITY_NAME, _AUTHORITY_NAME, public, now - CLOCK_TOLERANCE_S, now + AUTHORITY_LIFE_S)
     return (
         builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(signs_certificates=True), critical=True)

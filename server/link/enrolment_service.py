@@ -17,6 +17,7 @@ from privacy.errors import CloisterError, ProtocolError
 from protocol.link import enrolment_pb2 as messages
 from protocol.link import enrolment_pb2_grpc as service
 from protocol.link.certificates import certificate_der, certificate_pem, peer_of
+from protocol.link.tls import Tls
 from protocol.link.token import check_address
 from server.link.authority import Authority
 from server.link.enrolment import EnrolmentDesk, Joining, Proof
@@ -152,17 +153,19 @@ def _check_version(version: int) -> None:
         raise ProtocolError("a call of enrolment", expected=f"version {VERSION}", found=f"version {version}")
 
 
+def link_tls(authority: Authority) -> Tls:
+    """SECRET: what the link's server shows, and whose certificates it lets knock."""
+    key, chain = authority.server_pair()
+    return Tls(authority=certificate_pem(authority.certificate), chain=chain, key=key)
+
+
 def server_credentials(authority: Authority, *, mutual: bool) -> grpc.ServerCredentials:
-    """Credentials of the coordinator's server, whose own certificate is renewed while it runs.
+    """Credentials of the coordinator's server.
 
     `mutual`: callers must show a certificate that the authority signed; whether it is current is asked on each call.
     """
-
-    def configuration() -> grpc.ServerCertificateConfiguration:
-        roots = certificate_pem(authority.certificate) if mutual else None
-        return grpc.ssl_server_certificate_configuration([authority.server_pair()], roots)
-
-    return grpc.dynamic_ssl_server_credentials(configuration(), configuration, mutual)
+    tls = link_tls(authority)
+    return grpc.ssl_server_credentials([(tls.key, tls.chain)], tls.authority if mutual else None, mutual)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from privacy.errors import ConfigError, ProtocolError, SealError
 from protocol.link.certificates import (
+    CLOCK_TOLERANCE_S,
     LEAF_LIFE_S,
     MAX_REQUEST_BYTES,
     Party,
@@ -24,7 +25,6 @@ from protocol.link.certificates import (
     Subject,
     certificate_pem,
     check_issued,
-    check_time,
     make_request,
     new_link_key,
     peer_of,
@@ -33,7 +33,7 @@ from protocol.link.certificates import (
     subject_of,
     validity,
 )
-from server.link.authority import AUTHORITY_DIR, BACKDATE_S, DATABASE_FILE, KEY_FILE, PERSON_LIFE_S, Authority
+from server.link.authority import AUTHORITY_DIR, DATABASE_FILE, KEY_FILE, PERSON_LIFE_S, Authority
 
 SITE = Subject(Party.SITE, "ward-7")
 START = 1_800_000_000.0
@@ -168,9 +168,9 @@ def test_a_leaf_lives_a_day_a_person_longer_and_the_authority_for_years(authorit
     day = validity(authority.issue(SITE, make_request(new_link_key())))
     month = validity(authority.issue(person, make_request(new_link_key())))
     years = validity(authority.certificate)
-    assert day == (START - BACKDATE_S, START + LEAF_LIFE_S) and month[1] == START + PERSON_LIFE_S
+    assert day == (START - CLOCK_TOLERANCE_S, START + LEAF_LIFE_S) and month[1] == START + PERSON_LIFE_S
     assert years[1] > START + 9 * 365 * 86400
-    assert PERSON_LIFE_S == 30 * 86400 and LEAF_LIFE_S == 24 * 3600
+    assert (PERSON_LIFE_S, LEAF_LIFE_S, CLOCK_TOLERANCE_S) == (30 * 86400, 24 * 3600, 300)
 
 
 def test_a_certificate_is_current_from_its_first_second_to_its_last_and_for_its_holder_alone(
@@ -178,8 +178,8 @@ def test_a_certificate_is_current_from_its_first_second_to_its_last_and_for_its_
 ) -> None:
     serial = serial_of(authority.issue(SITE, make_request(new_link_key())))
     for offset, expected in (
-        (-BACKDATE_S - 1, False),
-        (-BACKDATE_S, True),
+        (-CLOCK_TOLERANCE_S - 1, False),
+        (-CLOCK_TOLERANCE_S, True),
         (0, True),
         (LEAF_LIFE_S, True),
         (LEAF_LIFE_S + 1, False),
@@ -226,19 +226,19 @@ def test_attack_a_certificate_by_a_stolen_key_is_not_in_the_table(authority: Aut
     assert not authority.is_current(SITE, serial_of(forged))
 
 
-def test_the_servers_own_pair_is_made_anew_at_two_thirds_of_its_life(authority: Authority, clock: Hand) -> None:
+def test_the_servers_own_pair_ends_with_its_authority_and_is_made_anew_at_each_start(
+    authority: Authority, tmp_path: Path, clock: Hand
+) -> None:
     first = authority.server_pair()
-    life = LEAF_LIFE_S + BACKDATE_S
-    clock.now = START - BACKDATE_S + life * 2 / 3 - 1
+    clock.now = START + 365 * 86400
     assert authority.server_pair() == first
-    clock.now += 1
-    second = authority.server_pair()
-    assert second[0] != first[0] and second[1] != first[1]
-    leaf = read_certificate(second[1])
+    leaf = read_certificate(first[1])
     check_issued(leaf, authority.certificate, Subject(Party.COORDINATOR))
-    check_time(leaf, clock.now)
-    clock.now = START - 86400  # a clock that was set back: a certificate of tomorrow would serve nobody
-    check_time(read_certificate(authority.server_pair()[1]), clock.now)
+    assert validity(leaf)[1] == validity(authority.certificate)[1]
+    second = Authority.open(tmp_path, clock).server_pair()
+    assert second[0] != first[0]
+    check_issued(read_certificate(second[1]), authority.certificate, Subject(Party.COORDINATOR))
+    assert first[0] not in b"".join(path.read_bytes() for path in (tmp_path / AUTHORITY_DIR).iterdir())
 
 
 def test_a_certificate_of_another_authority_holder_or_end_does_not_pass(

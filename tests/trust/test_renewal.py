@@ -304,6 +304,43 @@ def test_a_daemon_renews_by_itself_and_tells_both_logs(world: World, site: SiteF
     assert (event.action, event.details["by"]) == ("certificate.renew", "certificate")
 
 
+def test_the_service_answers_on_an_asyncio_server_too(world: World, site: SiteFolder) -> None:
+    """The link's own server is one: Renew must be had there."""
+    import asyncio
+
+    from grpc import aio
+
+    from protocol.link import enrolment_pb2_grpc as service
+    from server.link.enrolment_service import EnrolmentServicer, server_credentials
+
+    membership = site.joined(world)
+    ready, stop, port = threading.Event(), threading.Event(), list[int]()
+
+    async def serve() -> None:
+        server = aio.server()
+        service.add_EnrolmentServicer_to_server(EnrolmentServicer(world.desk, "h:1"), server)
+        port.append(server.add_secure_port("127.0.0.1:0", server_credentials(world.trust.authority, mutual=True)))
+        await server.start()
+        ready.set()
+        while not stop.is_set():
+            await asyncio.sleep(0.05)
+        await server.stop(None)
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    assert ready.wait(20)
+    address, request = f"127.0.0.1:{port[0]}", messages.RenewRequest(version=1, request=make_request(new_link_key()))
+    try:
+        with enrolment(address, membership.authority, membership.pair()) as stub:
+            assert call(address, stub.Renew, request).certificate
+            revoke(world.trust, SITE)
+            with pytest.raises(ProtocolError, match="revoked"):
+                call(address, stub.Renew, request)
+    finally:
+        stop.set()
+        thread.join(20)
+
+
 def test_an_open_stream_can_ask_whether_its_certificate_is_still_current(world: World, site: SiteFolder) -> None:
     """What the transport does on each call and on open streams: a revocation at the command line ends them."""
     membership = site.joined(world)

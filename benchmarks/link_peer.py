@@ -36,7 +36,8 @@ sites = 0
 out = ""
 """
 
-client, server = ClientApp(), ServerApp()
+client = ClientApp()
+server = ServerApp()
 
 
 @client.train()

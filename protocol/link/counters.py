@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
 
 from privacy.errors import ConfigError
 
@@ -62,7 +64,7 @@ def serve_metrics(counters: Counters, port: int, address: str = "127.0.0.1") -> 
     Raises: ConfigError when the package `prometheus-client` is not installed or the port is taken.
     """
     try:
-        from prometheus_client import CollectorRegistry, start_http_server
+        from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
     except ImportError:
         raise ConfigError(
@@ -86,14 +88,34 @@ def serve_metrics(counters: Counters, port: int, address: str = "127.0.0.1") -> 
 
     registry = CollectorRegistry()
     registry.register(Page())
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            page: bytes = generate_latest(registry)
+            self.send_response(200)
+            self.send_header("Content-Type", CONTENT_TYPE_LATEST)
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, *_words: object) -> None:
+            """Scrapes are not logged."""
+
     try:
-        server, thread = start_http_server(port, address, registry)
+        server = _Server((address, port), Answer)
     except OSError as error:
         raise ConfigError(f"metrics on {address}:{port}", expected="a free port", found=str(error.strerror)) from None
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
 
     def end() -> None:
         server.shutdown()
         server.server_close()
-        thread.join(5)
 
     return end
+
+
+class _Server(ThreadingTCPServer):
+    """Not `http.server.HTTPServer`, which asks for its own name first and waits where there is no name service."""
+
+    allow_reuse_address = True
+    daemon_threads = True

@@ -17,12 +17,12 @@ from tests.link.world import (
     World,
     a_world,
     content,
+    free_port,
     push,
     replies,
     sealed_request,
     wait_until,
 )
-from tests.test_stock_flower import free_port
 
 SIZE = 24 * MIB
 
@@ -68,6 +68,7 @@ class Site:
         assert reply.error.code == failure
 
 
+@pytest.mark.full
 def test_the_server_is_killed_while_a_request_is_fetched(tmp_path: Path) -> None:
     with a_world(tmp_path, "site-a") as world:
         site = Site(world)
@@ -80,6 +81,7 @@ def test_the_server_is_killed_while_a_request_is_fetched(tmp_path: Path) -> None
         site.whole_and_once(task)
 
 
+@pytest.mark.full
 def test_the_server_is_killed_while_the_site_works(tmp_path: Path) -> None:
     with a_world(tmp_path, "site-a") as world:
         site = Site(world)
@@ -109,6 +111,7 @@ def test_the_server_is_killed_while_an_answer_arrives(tmp_path: Path) -> None:
         site.whole_and_once(task)
 
 
+@pytest.mark.full
 def test_the_server_is_killed_after_the_commit_and_the_run_gets_the_answer_without_it(tmp_path: Path) -> None:
     with a_world(tmp_path, "site-a") as world:
         site = Site(world)
@@ -118,6 +121,7 @@ def test_the_server_is_killed_after_the_commit_and_the_run_gets_the_answer_witho
         site.whole_and_once(task)
 
 
+@pytest.mark.full
 def test_the_daemon_is_killed_while_a_request_is_fetched(tmp_path: Path) -> None:
     with a_world(tmp_path, "site-a") as world:
         site = Site(world)
@@ -163,6 +167,7 @@ def test_the_daemon_is_killed_while_its_answer_is_sent_and_sends_the_same_answer
         site.whole_and_once(task)
 
 
+@pytest.mark.full
 def test_a_daemon_killed_between_an_answer_and_its_note_reads_the_answer_again(tmp_path: Path) -> None:
     with a_world(tmp_path, "site-a") as world:
         site = Site(world)
@@ -185,9 +190,9 @@ def test_a_daemon_killed_between_an_answer_and_its_note_reads_the_answer_again(t
     ("fault", "failure"),
     [
         ("kill", Failure.KILLED),
-        ("die", Failure.DIED),
+        pytest.param("die", Failure.DIED, marks=pytest.mark.full),
         ("raise", Failure.RAISED),
-        ("seal", Failure.SEAL),
+        pytest.param("seal", Failure.SEAL, marks=pytest.mark.full),
     ],
 )
 def test_a_worker_that_is_lost_is_a_refusal_by_name_and_the_daemon_lives(

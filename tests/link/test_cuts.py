@@ -15,7 +15,7 @@ from tests.link.world import MIB, ServerThread, World, a_world, content, push, r
 
 SIZE = 40 * MIB
 """More than two acks of 16 MiB, so that there is something to go on from."""
-PERCENT = (0, 1, 50, 99)
+PERCENT = (0, pytest.param(1, marks=pytest.mark.full), 50, pytest.param(99, marks=pytest.mark.full))
 
 
 class Line:

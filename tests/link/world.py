@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -57,6 +58,12 @@ def wait_until(true: Callable[[], object], deadline_s: float = DEADLINE_S) -> No
         if time.monotonic() > end:
             raise TimeoutError("it did not come true")
         time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class ServerThread:

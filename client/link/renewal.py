@@ -39,6 +39,8 @@ from protocol.link.token import proof_transcript
 SPREAD = 0.1
 """Sites that started together renew apart: up to this part of a certificate's life later, drawn anew for each."""
 FIRST_PAUSE_S, MOST_PAUSE_S = 10.0, 900.0
+LOOK_S = 60.0
+"""How often the clock is looked at: a machine that slept, or whose clock was set, does not wait by its old one."""
 
 
 class Renewal(StrEnum):
@@ -119,9 +121,10 @@ class Renewer:
 
         `renewed` is told after each new pair: the next connection reads it. `failed`: of each attempt that failed.
         """
-        failures = 0
-        schedule = self._schedule()
-        while not stop.wait(_pause_s(failures) if failures else schedule.wait_s(self._clock())):
+        failures, schedule = 0, self._schedule()
+        while not stop.wait(_pause_s(failures) if failures else min(LOOK_S, schedule.wait_s(self._clock()))):
+            if schedule.wait_s(self._clock()) > 0:
+                continue
             try:
                 how = renew(self._home, self._clock)
                 schedule = self._schedule()

@@ -12,11 +12,13 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote
 
-from privacy.errors import CloisterError, ProtocolError
+from privacy.errors import CloisterError, ProtocolError, SealError
 from protocol.eventlog import Detail, EventLog
 
 MAX_CALLERS = 1024
 LOGGED_PER_S, LOGGED_BURST = 0.2, 20.0
+UNLOGGABLE = "log"
+"""What is counted when the event log takes no more: whatever needs it is refused until somebody has looked."""
 
 
 class RateLimiter:
@@ -68,7 +70,11 @@ class Refusals:
                 return
             before = self._unlogged.pop(action, 0)
         details: dict[str, Detail] = {"reason": str(error)[:400], "unlogged_before": before}
-        self._log.append(actor, f"{action}.refused", subject, details)
+        try:
+            self._log.append(actor, f"{action}.refused", subject, details)
+        except SealError:  # a log that takes no more does not turn a refusal into something else
+            with self._lock:
+                self._counts[UNLOGGABLE] += 1
 
     def counts(self) -> Mapping[str, int]:
         """How many were refused since the start, by what was asked for."""

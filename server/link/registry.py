@@ -87,6 +87,9 @@ class Registry:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         self._lock = threading.RLock()
         self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+        # Looks have a connection of their own: they do not wait for a change that is being written.
+        self._look_lock = threading.Lock()
+        self._look = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._prepare(path)
@@ -108,7 +111,8 @@ class Registry:
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
+        with self._lock, self._look_lock:
+            self._look.close()
             self._db.close()
 
     @contextmanager
@@ -167,7 +171,7 @@ class Registry:
 
     def is_current(self, peer: Peer, now: float) -> bool:
         """Whether this certificate was issued to this active holder, has begun, not ended, and was not revoked."""
-        row = self._one(
+        row = self._looked(
             "SELECT 1 FROM certificates JOIN members USING (party, name) WHERE serial = ? AND party = ? AND name = ? "
             "AND active AND revoked IS NULL AND begins <= ? AND ends >= ?",
             *(peer.serial, peer.subject.party.value, peer.subject.name, now, now),
@@ -220,6 +224,11 @@ class Registry:
     def _run(self, statement: str, *values: object) -> sqlite3.Cursor:
         with self._lock:
             return self._db.execute(statement, values)
+
+    def _looked(self, statement: str, *values: object) -> tuple[Any, ...] | None:
+        with self._look_lock:
+            row: tuple[Any, ...] | None = self._look.execute(statement, values).fetchone()
+            return row
 
     def _one(self, statement: str, *values: object) -> tuple[Any, ...] | None:
         with self._lock:

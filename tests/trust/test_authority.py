@@ -6,6 +6,7 @@ import ipaddress
 import sqlite3
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -218,6 +219,17 @@ def test_a_revocation_by_another_process_is_seen_at_once(authority: Authority, t
     assert authority.is_current(SITE, serial)
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=120)
     assert not authority.is_current(SITE, serial)
+
+
+def test_a_look_waits_for_no_change_that_is_being_written(authority: Authority) -> None:
+    serial = serial_of(authority.issue(SITE, make_request(new_link_key())))
+    seen: list[bool] = []
+    with authority.registry.change():
+        authority.registry.admit(Subject(Party.SITE, "ward-8"), None, START)
+        thread = threading.Thread(target=lambda: seen.append(authority.is_current(SITE, serial)))
+        thread.start()
+        thread.join(5)
+        assert seen == [True]
 
 
 def test_attack_a_certificate_by_a_stolen_key_is_not_in_the_table(authority: Authority, clock: Hand) -> None:

@@ -25,6 +25,7 @@ from protocol.link.certificates import (
 )
 from protocol.link.token import Claim, Token
 from server.coordinator import read_roster
+from server.link.enrolment import Joining
 from server.link.membership import SiteState, approve, revoke, sites
 from tests.trust.world import DAY_S, SiteFolder, World, world_at
 
@@ -356,6 +357,26 @@ def test_a_site_killed_before_it_kept_its_certificate_gets_the_same_one_again(wo
     assert site.join(token).certificate == first
     issued = world.trust.authority.registry.certificates(Subject(Party.SITE, "ward-7"))
     assert len(issued) == 1
+
+
+def test_a_used_token_gives_no_second_certificate_when_the_first_has_run_out(world: World) -> None:
+    request = join_request(world.invite(), Identity.generate())
+    joining = Joining(
+        site=request.site,
+        nonce=request.nonce,
+        request=request.request,
+        public=request.public_identity,
+        signature=request.signature,
+    )
+    assert world.desk.join(joining, "h") is None
+    world.approve()
+    first = world.desk.join(joining, "h")
+    assert first is not None and world.desk.join(joining, "h") == first
+    world.clock.offset = DAY_S + 1
+    state = world.state()
+    with pytest.raises(ProtocolError, match="has run out"):
+        world.desk.join(joining, "h")
+    assert world.state() == state
 
 
 def test_a_revoked_site_gets_no_first_certificate(world: World, site: SiteFolder) -> None:

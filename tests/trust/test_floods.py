@@ -20,7 +20,7 @@ from server.coordinator import LARGEST_ROSTER
 from server.link.enrolment import ALL_CALLS_BURST, CALLS_BURST, Joining
 from server.link.enrolment_service import MAX_MESSAGE_BYTES
 from server.link.membership import EVENTS_FILE
-from server.link.refusals import LOGGED_BURST, MAX_CALLERS, RateLimiter, Refusals, TooManyCalls, host_of
+from server.link.refusals import LOGGED_BURST, MAX_CALLERS, UNLOGGABLE, RateLimiter, Refusals, TooManyCalls, host_of
 from server.link.registry import Invitation, InvitationState
 from tests.trust.test_enrolment import join_request
 from tests.trust.world import Monotonic, SiteFolder, World
@@ -180,6 +180,17 @@ def test_refusals_of_one_kind_do_not_hide_another_kind(world: World) -> None:
     assert refusals.counts() == {"site.join": 100, "certificate.renew": 1}
     assert len(world.events("site.join.refused")) == LOGGED_BURST
     assert len(world.events("certificate.renew.refused")) == 1
+
+
+def test_a_log_that_takes_no_more_lets_nobody_in_and_refusals_stay_refusals(world: World, site: SiteFolder) -> None:
+    token = world.invite()
+    (world.home / f"{EVENTS_FILE}.head").unlink()
+    state = world.state()
+    for _ in range(2):
+        with pytest.raises(ProtocolError, match="refuses"):
+            site.join(token)
+    assert world.state() == state
+    assert world.desk.refusals.counts() == {"site.join": 2, UNLOGGABLE: 2}
 
 
 @pytest.mark.parametrize(

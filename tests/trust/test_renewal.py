@@ -304,6 +304,29 @@ def test_a_daemon_renews_by_itself_and_tells_both_logs(world: World, site: SiteF
     assert (event.action, event.details["by"]) == ("certificate.renew", "certificate")
 
 
+def test_a_machine_that_slept_renews_by_the_clock_that_it_wakes_up_with(
+    world: World, site: SiteFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client.link.renewal.LOOK_S", 0.05)
+    before = site.joined(world)
+    start, end = validity(before.certificate)
+    log = EventLog(site.home / "state" / "events.jsonl", Identity.generate(), clock=time.time)
+    stop, told = threading.Event(), list[object]()
+
+    def renewed() -> None:
+        told.append(read_membership(site.home).certificate)
+        stop.set()
+
+    thread = threading.Thread(target=Renewer(site.home, log, site.clock).run, args=(stop, renewed, told.append))
+    thread.start()
+    thread.join(0.3)
+    assert told == [] and thread.is_alive()
+    site.clock.offset = (end - start) * 0.85
+    thread.join(30)
+    stop.set()
+    assert told == [read_membership(site.home).certificate] != [before.certificate]
+
+
 def test_the_service_answers_on_an_asyncio_server_too(world: World, site: SiteFolder) -> None:
     """The link's own server is one: Renew must be had there."""
     import asyncio

@@ -11,6 +11,7 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import Strategy
 
 from privacy.errors import CloisterError, TrainingError
 from privacy.sealing import Identity, PublicIdentity
@@ -19,9 +20,11 @@ from protocol.heldout import HeldOut, HeldOutData
 from protocol.job import Job
 from protocol.messages import Order
 from protocol.payload import arrays_record, as_float32
-from server.greeting import Cohort, greet
+from protocol.secagg import least_sites
+from server.greeting import Cohort, greet, shares_of
 from server.layer import GridLayer
 from server.record import Event, RunRecord
+from server.resume import LaterRounds, Progress, load_progress, memory_of, remember, save_progress
 from server.rollback import RollbackGrid
 from server.sealing import SealingGrid
 from server.secagg import SecAggGrid
@@ -42,7 +45,8 @@ class Setup:
     `nodes`: how many nodes to wait for before the greeting. `window`: messages under way at once. `timeout_s`: seconds
     after which a site that was asked counts as absent. `work`: a private folder for checkpoints. `cache`: a private
     folder for prepared held-out data, which runs over the same data may share (default: one in `work`).
-    `roster_epoch`: grows with every change of the roster.
+    `roster_epoch`: grows with every change of the roster. `grace_s`: how long to wait for the others once the job's
+    fewest sites are there. `resumable`: keep each round's progress in `work`, and go on from what is there.
     """
 
     run: str
@@ -57,6 +61,8 @@ class Setup:
     timeout_s: float = DEFAULT_TIMEOUT_S
     cache: Path | None = None
     roster_epoch: int = 1
+    grace_s: float = 60.0
+    resumable: bool = False
 
     def sites(self) -> Roster:
         """The roster as secure aggregation pins it."""
@@ -112,15 +118,37 @@ class _Run:
         self._record = outcome.record
         self._stopping = EarlyStopping(patience=setup.job.training.early_stopping_rounds)
         self._kept: Path | None = None
+        self._sealed: SealingGrid
+        self._checked: RollbackGrid
+        self._strategy: Strategy
 
     def go(self) -> None:
         setup, job = self._setup, self._setup.job
         self._timed("prepare", self._prepare)
         window = WindowGrid(self._host, setup.window)
         sealed = SealingGrid(window, run=setup.run, identity=setup.identity, roster=setup.roster)
+        kept = load_progress(setup.work, self._record) if setup.resumable else None
+        cohort = self._cohort(window, sealed, kept)
+        one = one_reply_layer(sealed, job=job, roster=setup.sites(), cohort=cohort, record=self._record)
+        checked = RollbackGrid(one, margin=self._margin(), loss=self._held_out_loss, record=self._record)
+        self._sealed, self._checked = sealed, checked
+        self._record.stage("training")
+        self._timed("train", lambda: self._train(checked, len(cohort.shares), kept))
+        self._record.stage("measuring and writing the model")
+        self._timed("export", self._finish)
+
+    def _cohort(self, window: Grid, sealed: SealingGrid, kept: Progress | None) -> Cohort:
+        """Greet the sites, or take up those that have greeted before."""
+        setup, job = self._setup, self._setup.job
+        if kept is not None:
+            self._record.stage(f"going on after round {kept.round}")
+            sealed.restore(kept.sequence, kept.site_of)
+            node_of = {site: node for node, site in kept.site_of.items()}
+            terms = {node_of[site]: each for site, each in self._record.terms.items() if site in node_of}
+            return Cohort(shares=shares_of(terms, job.federation.weights))
         nodes = self._wait_for_nodes(window)
         self._record.stage("greeting the sites")
-        cohort = self._timed(
+        return self._timed(  # type: ignore[no-any-return]
             "greet",
             lambda: greet(
                 sealed,
@@ -132,12 +160,6 @@ class _Run:
                 timeout_s=setup.timeout_s,
             ),
         )
-        one = one_reply_layer(sealed, job=job, roster=setup.sites(), cohort=cohort, record=self._record)
-        checked = RollbackGrid(one, margin=self._margin(), loss=self._held_out_loss, record=self._record)
-        self._record.stage("training")
-        self._timed("train", lambda: self._train(checked, len(cohort.shares)))
-        self._record.stage("measuring and writing the model")
-        self._timed("export", self._finish)
 
     def _margin(self) -> float:
         """How much a round may harm; 0 where no data are set aside to tell."""
@@ -156,27 +178,61 @@ class _Run:
 
     def _wait_for_nodes(self, grid: Grid) -> list[int]:
         self._record.stage(f"waiting for {self._setup.nodes} sites")
-        end = time.monotonic() + self._setup.timeout_s
+        end, fewest = time.monotonic() + self._setup.timeout_s, least_sites(self._setup.job)
         while len(nodes := list(grid.get_node_ids())) < self._setup.nodes and time.monotonic() < end:
+            if len(nodes) >= fewest:
+                end = min(end, time.monotonic() + self._setup.grace_s)
             time.sleep(0.2)
         return nodes
 
-    def _train(self, grid: Grid, sites: int) -> None:
-        job = self._setup.job
+    def _train(self, grid: Grid, sites: int, kept: Progress | None) -> None:
+        job, after = self._setup.job, kept.round if kept is not None else 0
         order = Order(run=self._setup.run, job=job.canonical(), round=0)
         config: ConfigRecord = order.record()
-        strategy = make_strategy(job.federation, sites)
+        strategy = self._strategy = make_strategy(job.federation, sites)
+        first = self._worker.initial() if kept is None else kept.model
+        if kept is not None:
+            self._take_up(kept, strategy)
         try:
             strategy.start(
-                grid=grid,
-                initial_arrays=arrays_record(self._worker.initial()),
-                num_rounds=job.federation.rounds,
+                grid=LaterRounds(grid, after) if after else grid,
+                initial_arrays=arrays_record(first),
+                num_rounds=job.federation.rounds - after,
                 timeout=self._setup.timeout_s,
                 train_config=config,
-                evaluate_fn=self._measure,
+                evaluate_fn=lambda number, arrays: self._measure(number and number + after, arrays),
             )
         except _StopTrainingError:
             self._record.stage("stopped early: the held-out loss no longer falls")
+
+    def _take_up(self, kept: Progress, strategy: Strategy) -> None:
+        """What this run knew after its last whole round."""
+        remember(strategy, kept.memory)
+        values = kept.values
+        self._checked.best = values["rollback_best"]
+        self._stopping.restore(values["stopping"])
+        self._outcome.best_round = int(values["best_round"])
+        self._kept = self._setup.work / str(values["kept"])
+
+    def _save(self, number: int, arrays: ArrayRecord) -> None:
+        if not self._setup.resumable:
+            return
+        sequence, site_of = self._sealed.place
+        values = {
+            "rollback_best": self._checked.best,
+            "stopping": self._stopping.state,
+            "best_round": self._outcome.best_round,
+            "kept": self._kept.name if self._kept is not None else "",
+        }
+        progress = Progress(
+            round=number,
+            sequence=sequence,
+            site_of=site_of,
+            model=as_float32(arrays),
+            memory=memory_of(self._strategy),
+            values=values,
+        )
+        save_progress(self._setup.work, progress, self._record)
 
     def _measure(self, number: int, arrays: ArrayRecord) -> MetricRecord | None:
         """Called by the strategy before the first and after each round: checkpoint, then measure."""
@@ -188,6 +244,7 @@ class _Run:
             number, metrics, f"accuracy {metrics['accuracy']:.3f}, macro-F1 {metrics['macro_f1']:.3f}"
         )
         self._keep(number, path, arrays)
+        self._save(number, arrays)
         return MetricRecord({"accuracy": float(metrics["accuracy"]), "macro_f1": float(metrics["macro_f1"])})
 
     def _keep(self, number: int, path: Path, arrays: ArrayRecord) -> None:
@@ -199,6 +256,7 @@ class _Run:
         if self._stopping.better(number, loss):
             self._kept, self._outcome.best_round = self._worker.checkpoint("best", as_float32(arrays)), number
         if self._stopping.over:
+            self._save(number, arrays)
             raise _StopTrainingError
 
     def _finish(self) -> None:

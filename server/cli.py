@@ -20,6 +20,8 @@ from protocol.console import run_command
 from protocol.job import read_job
 from protocol.template import job_template
 from server.coordinator_cli import register as register_coordinator
+from server.link.serve_cli import add_jobs, add_model
+from server.link.trust_cli import add_commands as add_trust
 
 GROUP = "cloister.commands"
 
@@ -39,13 +41,17 @@ def make_parser() -> argparse.ArgumentParser:
     _add_job(commands)
     _add_predict(commands)
     register_coordinator(commands)
+    add_model(commands)
+    add_trust(commands)
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         entry.load()(commands)
     return parser
 
 
 def _add_job(commands: Any) -> None:
-    job = commands.add_parser("job", help="write and check job files").add_subparsers(required=True, metavar="COMMAND")
+    job = commands.add_parser("job", help="job files, and the runs of a coordinator").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
     new = job.add_parser("new", help="write a commented job file")
     new.add_argument("file", type=Path, nargs="?", help="where to write it; not there yet (default: standard output)")
     new.set_defaults(run=job_new)
@@ -53,6 +59,7 @@ def _add_job(commands: Any) -> None:
     check.add_argument("file", type=Path)
     check.add_argument("--json", action="store_true", help="print the whole job as JSON")
     check.set_defaults(run=job_check)
+    add_jobs(job)
 
 
 def _add_predict(commands: Any) -> None:

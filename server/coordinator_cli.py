@@ -9,6 +9,7 @@ from typing import Any
 from privacy.errors import ConfigError
 from privacy.sealing import PublicIdentity
 from protocol.console import add_json, answer
+from server.link.serve_cli import add_serve
 
 
 def register(commands: Any) -> None:
@@ -20,6 +21,7 @@ def register(commands: Any) -> None:
     init.add_argument("--held-out", type=Path, help="data file that models are measured on: public or your own")
     add_json(init)
     init.set_defaults(run=run_init)
+    add_serve(own)
     add = own.add_parser("add-site", help="enter a site's public keys in the roster")
     add.add_argument("dir", type=Path, help="the coordinator's folder")
     add.add_argument("id", help="the site's id, as in its site.toml")

@@ -76,7 +76,7 @@ def greet(
             found=f"{len(terms)}" + (f" ({reasons[:1500]})" if reasons else ""),
             remedy=None if fewest == job.federation.min_sites else TOO_FEW_TO_HIDE,
         )
-    return Cohort(shares=_shares(terms, job.federation.weights))
+    return Cohort(shares=shares_of(terms, job.federation.weights))
 
 
 def _answer(reply: Message, job: Job, node: int) -> Terms | Drop:
@@ -132,7 +132,8 @@ def _check_plan(terms: Terms, job: Job) -> None:
     plan.verify()
 
 
-def _shares(terms: dict[int, Terms], weights: Weights) -> dict[int, Share]:
+def shares_of(terms: dict[int, Terms], weights: Weights) -> dict[int, Share]:
+    """The sites' parts in the mean, by node."""
     largest = max(each.published_size for each in terms.values())
     equal = weights is Weights.EQUAL
     return {

@@ -77,6 +77,18 @@ class RunRecord:
         self.rounds: list[RoundRecord] = []
         self.spent: dict[str, Spent] = {}
 
+    def restore(
+        self,
+        *,
+        terms: Mapping[str, Terms],
+        spent: Mapping[str, Spent],
+        declined: Iterable[Drop],
+        rounds: Iterable[RoundRecord],
+    ) -> None:
+        """Take up the account of a run that goes on."""
+        self.terms, self.spent = dict(terms), dict(spent)
+        self.declined, self.rounds = list(declined), list(rounds)
+
     def stage(self, text: str) -> None:
         self._watch(Event(kind=EventKind.STAGE, text=text))
 

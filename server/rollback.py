@@ -28,7 +28,7 @@ class RollbackGrid(GridLayer):
     def __init__(self, inner: Grid, *, margin: float, loss: Callable[[ArrayRecord], float], record: RunRecord) -> None:
         super().__init__(inner)
         self._margin, self._loss, self._record = margin, loss, record
-        self._best: float | None = None
+        self.best: float | None = None
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
         requests = list(messages)
@@ -38,13 +38,13 @@ class RollbackGrid(GridLayer):
             yield from replies
             return
         before = arrays_of(requests[0].content)
-        if self._best is None:
-            self._best = self._loss(before)
+        if self.best is None:
+            self.best = self._loss(before)
         after = self._loss(arrays_of(replies[0].content))
-        if math.isfinite(after) and after <= self._best + self._margin:
-            self._best = min(self._best, after)
+        if math.isfinite(after) and after <= self.best + self._margin:
+            self.best = min(self.best, after)
             yield replies[0]
             return
-        self._record.rolled_back(self._best, after)
+        self._record.rolled_back(self.best, after)
         content = RecordDict({ARRAYS: before, METRICS: replies[0].content[METRICS]})
         yield Message(content, reply_to=requests[0])

@@ -42,6 +42,15 @@ class SealingGrid(GridLayer):
         self._site_of: dict[int, str] = {}
         self._sequence = 0
 
+    @property
+    def place(self) -> tuple[int, dict[int, str]]:
+        """The last sequence number, and which node is which site: what a run that goes on has to know again."""
+        return self._sequence, dict(self._site_of)
+
+    def restore(self, sequence: int, site_of: Mapping[int, str]) -> None:
+        """Go on after that sequence number, with nodes that have greeted before."""
+        self._sequence, self._site_of = sequence, {node: site for node, site in site_of.items() if site in self._roster}
+
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
         sent: dict[int, SealContext] = {}
         for reply in self.inner.send_and_receive(self._sealed(messages, sent), timeout=timeout):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -22,6 +23,16 @@ class EarlyStopping:
             return True
         self.rounds_without += 1
         return False
+
+    @property
+    def state(self) -> tuple[int, float, int]:
+        """What a run that goes on has to know again."""
+        return self.best_round, self.best_loss, self.rounds_without
+
+    def restore(self, state: Sequence[float]) -> None:
+        """Go on from what `state` was."""
+        best_round, self.best_loss, without = state
+        self.best_round, self.rounds_without = int(best_round), int(without)
 
     @property
     def over(self) -> bool:

@@ -30,8 +30,19 @@ def register(commands: Any) -> None:
     parser.add_argument("--compare", action="store_true", help="also train pooled, alone, and without privacy")
     _common(parser)
     parser.set_defaults(run=run_simulate)
+    up = commands.add_parser("up", help="run a job over a coordinator and sites as processes of their own, with mTLS")
+    up.add_argument("job", type=Path, help="the job file")
+    up.add_argument("--data", type=Path, required=True, help="data file of all sites' records")
+    up.add_argument("--test", type=Path, help="a file for the test; else a part of --data is held out")
+    up.add_argument("--sites", type=int, default=3, help="number of sites (default 3)")
+    up.add_argument("--partition", default="iid", help="iid, dirichlet:ALPHA or column:NAME (default iid)")
+    up.add_argument("--out", type=Path, required=True, help="folder for result.json, report.html and the model")
+    up.add_argument("--seed", type=int, help="overrides training.seed")
+    up.add_argument("--json", action="store_true", help="print result.json instead of a table")
+    up.set_defaults(run=run_up)
     demo = commands.add_parser("demo", help="a private federation of three hospitals with invented notes")
     demo.add_argument("--out", type=Path, help="folder for the result (default: runs/demo, runs/demo-2, ...)")
+    demo.add_argument("--simulate", action="store_true", help="in the Simulation Engine, not in processes of their own")
     demo.add_argument("--notes", type=int, default=2400, help="number of invented notes (default 2400)")
     _common(demo)
     demo.set_defaults(run=run_demo)
@@ -66,21 +77,45 @@ def run_demo(arguments: argparse.Namespace) -> int:
         data = folder / "notes.csv"
         write_demo_notes(generate_notes(arguments.notes, job.training.seed), data, sites=3, seed=job.training.seed)
         question = Question(job=job, data=data, test=None, sites=3, partition=f"column:{SITE_COLUMN}")
-        return _run(question, arguments.out or _free_folder(Path("runs")), arguments, compare=False)
+        out = arguments.out or _free_folder(Path("runs"))
+        return _run(question, out, arguments, compare=False) if arguments.simulate else _up(question, out, arguments)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def run_up(arguments: argparse.Namespace) -> int:
+    """Run a job over processes of its own."""
+    question = Question(
+        job=_seeded(read_job(arguments.job), arguments.seed),
+        data=arguments.data,
+        test=arguments.test,
+        sites=arguments.sites,
+        partition=arguments.partition,
+    )
+    return _up(question, arguments.out, arguments)
+
+
+def _up(question: Question, out: Path, arguments: argparse.Namespace) -> int:
+    from simulations.up import up
+
+    return _shown(up(question, out), question, out, arguments)
+
+
 def _run(question: Question, out: Path, arguments: argparse.Namespace, *, compare: bool) -> int:
-    from server.folder import REPORT_FILE, RESULT_FILE
     from simulations.host import Resources, default_resources
-    from simulations.simulate import shown, simulate
-    from simulations.terminal import print_table
+    from simulations.simulate import simulate
 
     if arguments.processes < 0:
         raise ConfigError("--processes", expected="0 or more", found=str(arguments.processes))
     resources = Resources(processes=arguments.processes) if arguments.processes else default_resources()
-    result = simulate(question, out, resources, compare=compare)
+    return _shown(simulate(question, out, resources, compare=compare), question, out, arguments)
+
+
+def _shown(result: dict[str, Any], question: Question, out: Path, arguments: argparse.Namespace) -> int:
+    from server.folder import REPORT_FILE, RESULT_FILE
+    from simulations.simulate import shown
+    from simulations.terminal import print_table
+
     if arguments.json:
         sys.stdout.write(json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     else:

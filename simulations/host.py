@@ -32,7 +32,7 @@ from privacy.errors import TrainingError
 from protocol.job import Job
 from protocol.plans import base_of
 from server.app import RunOutcome, Setup, run_job
-from server.layer import GridLayer
+from server.halting import HaltingGrid
 from server.record import Event
 from server.run import new_run_id
 from simulations.cores import usable_cores
@@ -188,9 +188,14 @@ class _Coordinator:
         """The engine calls this."""
         self._begun.set()
         try:
-            self.outcome = run_job(_HaltingGrid(grid, self._halt), self._setup, self._watch)
+            self.outcome = run_job(HaltingGrid(grid, self._halted), self._setup, self._watch)
         finally:
             self._over.set()
+
+    def _halted(self) -> TrainingError | None:
+        if not self._halt.is_set():
+            return None
+        return TrainingError("the simulation", expected="to run to its end", found="it was ended")
 
     def end(self) -> None:
         """Return when the thread is done; a run that is still under way ends at its next use of the engine."""
@@ -198,30 +203,6 @@ class _Coordinator:
         if self._begun.is_set() and not self._over.is_set():
             _end_children(psutil.Process().children(recursive=True))  # it may be waiting for its worker
             self._over.wait(END_S)
-
-
-class _HaltingGrid(GridLayer):
-    """Passes everything on until the run is ended from outside."""
-
-    def __init__(self, inner: Grid, halt: threading.Event) -> None:
-        super().__init__(inner)
-        self._halt = halt
-
-    def get_node_ids(self) -> Iterable[int]:
-        self._check()
-        return self.inner.get_node_ids()
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        self._check()
-        return self.inner.push_messages(messages)
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        self._check()
-        return self.inner.pull_messages(message_ids)
-
-    def _check(self) -> None:
-        if self._halt.is_set():
-            raise TrainingError("the simulation", expected="to run to its end", found="it was ended")
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def simulate(question: Question, out: Path, resources: Resources, *, compare: bo
             found["private"] = comparisons.summary(outcome)
         simulated = Simulated(
             records=workspace.records,
-            hidden=_hidden(workspace),
+            hidden=hidden_by_site(workspace),
             compare=found,
             partition=question.partition,
             seconds=seconds,
@@ -80,7 +80,7 @@ def _homes(workspace: Workspace) -> Mapping[str, Path]:
     return {site: workspace.site_home(site) for site in sorted(workspace.roster)}
 
 
-def _hidden(workspace: Workspace) -> dict[str, Any]:
+def hidden_by_site(workspace: Workspace) -> dict[str, Any]:
     """What each site hid, from the notes in its state: one person's own data, so that it may be shown."""
     found: dict[str, Any] = {}
     for site in sorted(workspace.roster):

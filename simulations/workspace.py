@@ -71,8 +71,10 @@ class Workspace:
         return self.root / "cache"
 
 
-def build(root: Path, question: Question) -> Workspace:
+def build(root: Path, question: Question, coordinator: Identity | None = None) -> Workspace:
     """Split the table, deal its training rows to the sites, and make every site's folder, keys and grants.
+
+    `coordinator`: whom the sites pin; None: one that is made here.
 
     Raises: DataError, ConfigError before anything is trained.
     """
@@ -103,7 +105,7 @@ def build(root: Path, question: Question) -> Workspace:
         seed=job.training.seed,
         min_rows=SMALLEST_SITE,
     )
-    identity = Identity.generate()
+    identity = coordinator or Identity.generate()
     roster: dict[str, PublicIdentity] = {}
     records: dict[str, int] = {}
     sizes: dict[str, int] = {}

@@ -1,0 +1,106 @@
+"""The process of one run on the link: Flower's ServerApp over the store that the server process shares.
+
+It may be killed at any moment and started again: it goes on from the last whole round, and what sites have answered
+since is not asked for again.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from learning.storage import make_private_dir
+from privacy.errors import CloisterError, QuorumError
+from protocol.link.logs import log, log_to_stderr
+from protocol.plans import base_of
+from server.app import Setup, run_job
+from server.coordinator import open_coordinator, read_roster
+from server.folder import write_result
+from server.halting import HaltingGrid
+from server.link.grid import LinkGrid
+from server.link.presence import Presence
+from server.link.runs import OUT_DIR, WORK_DIR, Runs
+from server.link.serve import link_folder
+from server.link.store import Store
+from server.record import Event, EventKind
+from server.result import Simulated, make_result
+
+WINDOW = 8
+"""Messages under way at once: the sites compute on machines of their own."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the run that is named on the command line: HOME RUN. 0 when it is over, however it ended."""
+    home, run = argv if argv is not None else sys.argv[1:]
+    log_to_stderr()
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+    go(Path(home), run)
+    return 0
+
+
+def go(home: Path, run: str) -> None:
+    """Bring a run to its end and leave its folder. Raises: what nobody foresaw; then it is started again."""
+    runs = Runs(home)
+    try:
+        error = _run(home, run, runs)
+    except CloisterError as refused:
+        error = refused
+    runs.end(run, str(error) if error is not None else "")
+    log("run over", {"run": run, "error": str(error) if error is not None else ""})
+
+
+def _run(home: Path, run: str, runs: Runs) -> CloisterError | None:
+    coordinator, job, folder = open_coordinator(home), runs.job(run), runs.folder(run)
+    base_sha256 = base_of(job).sha256
+    work = make_private_dir(folder / WORK_DIR)
+    setup = Setup(
+        run=run,
+        job=job,
+        identity=coordinator.identity,
+        roster=coordinator.roster,
+        roster_epoch=coordinator.epoch,
+        data=coordinator.held_out(job, work),
+        work=work / "worker",
+        model_folder=work / "model",
+        nodes=len(coordinator.roster),
+        window=WINDOW,
+        resumable=True,
+    )
+    store, presence = Store(link_folder(home)), Presence(link_folder(home))
+    try:
+        grid = LinkGrid(store, presence, run=run, sites=lambda: read_roster(home))
+        outcome = run_job(HaltingGrid(grid, _stop_of(runs, run)), setup, _watcher(runs, run))
+        result = make_result(run, job, outcome, base_sha256, Simulated())
+        if outcome.error is None or not runs.stop_wanted(run):
+            grid.settle()
+    finally:
+        presence.close()
+        store.close()
+    out = folder / OUT_DIR
+    if not out.exists():
+        write_result(out, result, setup.model_folder if outcome.error is None else None)
+    return outcome.error
+
+
+def _stop_of(runs: Runs, run: str) -> Callable[[], CloisterError | None]:
+    def halted() -> CloisterError | None:
+        if not runs.stop_wanted(run):
+            return None
+        return QuorumError("the run", expected="to go on", found="its operator stopped it")
+
+    return halted
+
+
+def _watcher(runs: Runs, run: str) -> Callable[[Event], None]:
+    def watch(event: Event) -> None:
+        runs.tell(run, event)
+        if event.kind is EventKind.ROUND:
+            runs.at_round(run, event.round)
+
+    return watch
+
+
+if __name__ == "__main__":
+    sys.exit(main())

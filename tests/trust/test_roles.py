@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from privacy.errors import ConfigError, ProtocolError
-from protocol.link.certificates import Party, Subject, make_request, new_link_key, serial_of, subject_of
+from protocol.link.certificates import Party, Peer, Subject, make_request, new_link_key, serial_of, subject_of
 from server.link import roles
 from server.link.membership import grant, open_trust, revoke
 from server.link.roles import ALLOWED, Action, authorise
@@ -44,6 +44,13 @@ def test_who_may_do_what(row: list[str]) -> None:
         else:
             with pytest.raises(ProtocolError, match=party.value):
                 authorise(subject, Action(row[0]))
+
+
+def test_the_desk_asks_the_table_before_it_renews(world: World) -> None:
+    peer, state = Peer(Subject(Party.COORDINATOR), "1"), world.state()
+    with pytest.raises(ProtocolError, match=r"asked for certificate\.renew"):
+        world.desk.renew(peer, make_request(new_link_key()))
+    assert world.state() == state
 
 
 def test_an_action_without_a_row_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ from privacy.secagg import (
     read_signed,
 )
 from protocol.job import Job
-from protocol.messages import ARRAYS, CONFIG, METRICS, SECAGG, TRAIN, Order, Refusal
+from protocol.messages import ARRAYS, CONFIG, SECAGG, TRAIN, Order, Refusal
 from protocol.payload import Arrays, arrays_record, as_float32
 from protocol.secagg import (
     TURN,
@@ -142,12 +142,13 @@ class _Round:
             try:
                 return self._attempt(attempt, sorted(asked))
             except QuorumError as error:
-                final = {drop.site for drop in self.record.rounds[-1].dropped if drop.code in FINAL}
-                asked = {node for node in asked if self.shares[node].site not in final}
+                final = [drop for drop in self.record.rounds[-1].dropped if drop.code in FINAL]
+                asked -= {node for node in asked if self.shares[node].site in {drop.site for drop in final}}
                 fewest = self._plan().quorum
                 if attempt + 1 == self.job.secagg.attempts or len(asked) < fewest:
                     raise too_few(self.record, self.order.round, self._left(), fewest) from error
                 self.record.attempted(attempt + 1, str(error))
+                self.record.rounds[-1].dropped.extend(final)  # not asked again, and still not in the round
         raise QuorumError(f"round {self.order.round}", expected="an attempt", found="none")
 
     def _left(self) -> int:
@@ -204,7 +205,8 @@ class _Round:
         words = {index: delivery.to_bytes() for index, delivery in deliveries.items()}
         machine = self._ask(machine, Step.MASK, words, adder.take)
         machine, sets = machine.close_inputs(accumulator)
-        self.trained.clear()  # from here on an update may be out: another attempt needs another one
+        # From here on these updates may be out: another attempt needs others. What was not in the sum still waits.
+        self.trained -= {self._node(machine, index) for index in machine.inputs}
         words = dict.fromkeys(machine.inputs, sets.to_bytes())
         machine = self._ask(machine, Step.ATTEST, words, _attestation)
         machine, attested = machine.close_attestations()
@@ -213,8 +215,14 @@ class _Round:
         machine, unmasked = machine.finish(accumulator)
         mean = unmasked.mean()
         self._check(plan, mean, unmasked.survivors)
-        self.record.counted(unmasked.survivors)
+        self._count(unmasked.survivors)
         return mean, mean.weight / plan.weight_bound
+
+    def _count(self, survivors: tuple[str, ...]) -> None:
+        """A site whose input is in the sum took part, also if it was lost while the masks were taken off."""
+        self.record.counted(survivors)
+        entry = self.record.rounds[-1]
+        entry.dropped[:] = [drop for drop in entry.dropped if drop.site not in survivors]
 
     def _check(self, plan: SecAggPlan, mean: Mean, survivors: tuple[str, ...]) -> None:
         """The weight is the survivors' constant one, and the mean no longer than one clipped update.
@@ -232,12 +240,14 @@ class _Round:
 
     def _ask(self, machine: Coordinator, step: Step, words: Mapping[int, bytes], take: _Take) -> Coordinator:
         """One step at the sites with these indices."""
-        node_of = {share.site: node for node, share in self.shares.items()}
         contents = {
-            node_of[machine.session.site(index)]: {**self._step(step), WORD: word_record(word)}
-            for index, word in words.items()
+            self._node(machine, index): {**self._step(step), WORD: word_record(word)} for index, word in words.items()
         }
         return self._exchange(machine, contents, take)
+
+    def _node(self, machine: Coordinator, index: int) -> int:
+        site = machine.session.site(index)
+        return next(node for node, share in self.shares.items() if share.site == site)
 
     def _exchange(self, machine: Coordinator, contents: Mapping[int, dict[str, Any]], take: _Take) -> Coordinator:
         requests = (
@@ -253,7 +263,7 @@ class _Round:
         site = self.shares[node].site
         try:
             after = take(machine, machine.session.plan.index_of(site), content)
-            if take is _advert and METRICS in content:
+            if take is _advert and node not in self.trained:
                 self.record.replied(site, spent_of(content))
         except CloisterError as error:
             self.record.dropped(Drop(site=site, code=Refusal.PROTOCOL, reason=str(error)))

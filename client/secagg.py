@@ -77,12 +77,15 @@ def secagg_mod(find_site: FindSite) -> Mod:
         if not desk.granted.job.secagg.enabled:
             return call_next(message, context)
         turn = Turn.of(message.content)
-        advert = _advert(desk, turn, _model_of(message))
+        with desk.state.locked():
+            advert = _advert(desk, turn, _model_of(message))
         del message.content[TURN]
         reply = call_next(message, context)
         update = record_arrays(_arrays_of(reply.content))
         del reply.content[ARRAYS]
-        desk.state.keep(Pending(update=flat(update), release=secrets.token_bytes(32), round=desk.granted.order.round))
+        pending = Pending(update=flat(update), release=secrets.token_bytes(32), round=desk.granted.order.round)
+        with desk.state.locked():
+            desk.state.keep(pending)
         reply.content[WORD] = word_record(advert)
         return reply
 
@@ -94,26 +97,30 @@ def answer_step(site: Site, message: Message) -> Message:
     desk, step = Desk.at(site, grant(site, message)), step_of(message.content)
     if not desk.granted.job.secagg.enabled:
         raise ProtocolError("a step of secure aggregation", expected="a job that asks for it", found="another job")
-    lanes: NDArray[Any] | None = None
-    if step is Step.BEGIN:
-        word = _begin_again(desk, Turn.of(message.content))
-    elif step is Step.SHARE:
-        word = _share(desk, word_of(message.content))
-    elif step is Step.MASK:
-        word, lanes = _mask(desk, word_of(message.content))
-    elif step is Step.ATTEST:
-        word = _attest(desk, word_of(message.content))
-    else:
-        word = _unmask(desk, word_of(message.content))
+    with desk.state.locked():
+        word, lanes = _answer(desk, step, message.content)
     outcome = Outcome(site=site.config.id, status=Status.DONE).record()
     return Message(RecordDict({OUTCOME: outcome, WORD: word_record(word, lanes)}), reply_to=message)
+
+
+def _answer(desk: Desk, step: Step, content: RecordDict) -> tuple[bytes, NDArray[Any] | None]:
+    if step is Step.BEGIN:
+        return _begin_again(desk, Turn.of(content)), None
+    word = word_of(content)
+    if step is Step.SHARE:
+        return _share(desk, word), None
+    if step is Step.MASK:
+        return _mask(desk, word)
+    return (_attest if step is Step.ATTEST else _unmask)(desk, word), None
 
 
 def _advert(desk: Desk, turn: Turn, model: Mapping[str, NDArray[np.float32]]) -> bytes:
     """R0 of an attempt with a new training: an update of an earlier one is forgotten."""
     _check_turn(desk, turn)
     facts = {"digest": model_digest(desk.granted.job, model).hex(), "dimensions": dimensions_of(model)}
-    return _open(desk, turn, facts)
+    advert = _open(desk, turn, facts)
+    desk.state.forget()
+    return advert
 
 
 def _begin_again(desk: Desk, turn: Turn) -> bytes:

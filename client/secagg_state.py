@@ -4,6 +4,7 @@ state/secagg.history                which attempts were begun and which updates 
 state/runs/RUN/secagg.json          the attempt's public facts
 state/runs/RUN/secagg.machine       the attempt's state (SECRET)
 state/runs/RUN/secagg.update.npy    the update that waits to be masked, and the 32 bytes that name its release before it
+state/secagg.lock                   held while a message is answered: what is read is still there when it is written
 
 Order of writing: the history first, then the machine, then the answer leaves. A crash between two of them loses the
 attempt, and never lets an update out twice.
@@ -11,9 +12,11 @@ attempt, and never lets an update out twice.
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from privacy.errors import ProtocolError
 from privacy.secagg import History
 
 HISTORY_FILE = "secagg.history"
+LOCK_FILE = "secagg.lock"
 _RELEASE_BYTES = 32
 
 
@@ -43,9 +47,17 @@ class SecAggState:
 
     def __init__(self, state: Path, run: Path) -> None:
         self._history = make_private_dir(state) / HISTORY_FILE
+        self._lock = state / LOCK_FILE
         self._facts, self._machine, self._update = (
             make_private_dir(run) / name for name in ("secagg.json", "secagg.machine", "secagg.update.npy")
         )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else reads or writes this site's files in here: two messages at once would sign two sets."""
+        with self._lock.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def history(self) -> History:
         """Raises: ProtocolError when the file is damaged: no sum is joined then."""
@@ -96,8 +108,12 @@ class SecAggState:
         np.save(stream, pending.update, allow_pickle=False)
         write_private(self._update, stream.getbuffer())
 
+    def forget(self) -> None:
+        """The waiting update will not leave: another one is trained in its place."""
+        self._update.unlink(missing_ok=True)
+
     def spend(self, history: History, machine: bytes) -> None:
         """The waiting update is out: it is remembered as such, and then forgotten."""
         write_private(self._history, history.to_bytes())
-        self._update.unlink(missing_ok=True)
+        self.forget()
         write_private(self._machine, machine)

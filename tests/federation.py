@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,6 +138,7 @@ class Federation:
         )
         self.record, self.trained = RunRecord(), Trained()
         self.site_now = ""  # which site computes: the hosts of this federation take turns
+        self.between: Callable[[GridLayer], GridLayer] = lambda grid: grid  # a layer of a test's, above the sealing
         self._sealed = self._sealing(RUN)
 
     # The sites.
@@ -206,7 +207,9 @@ class Federation:
     def train(self, cohort: Cohort, *, timeout_s: float = 60.0) -> Trained:
         """All rounds of the job with the job's strategy. Raises: QuorumError."""
         tap = Tap(self._sealed, self.names, self.trained)
-        summed = one_reply_layer(tap, job=self.job, roster=self.sites(), cohort=cohort, record=self.record)
+        summed = one_reply_layer(
+            self.between(tap), job=self.job, roster=self.sites(), cohort=cohort, record=self.record
+        )
         make_strategy(self.job.federation, len(cohort.shares)).start(
             grid=summed,
             initial_arrays=arrays_record(self.first_model()),
@@ -223,11 +226,13 @@ class Federation:
 
     def ask_round(self, number: int, site: str, *, run: str = RUN, model: bool = True) -> Message:
         """Ask one site for a round, past the strategy; the reply as it comes out of the sealing."""
-        order = Order(run=run, job=self.job.canonical(), round=number)
-        content = RecordDict({CONFIG: order.record()})
-        if model:
-            content[ARRAYS] = arrays_record(self.first_model())
-        message = Message(content, dst_node_id=self.node(site), message_type=TRAIN)
+        records = {ARRAYS: arrays_record(self.first_model())} if model else {}
+        return self.ask(site, TRAIN, Order(run=run, job=self.job.canonical(), round=number), records)
+
+    def ask(self, site: str, kind: str, order: Order, records: Mapping[str, Any]) -> Message:
+        """Ask one site for anything, well sealed; the reply as it comes out of the sealing."""
+        content = RecordDict({CONFIG: order.record(), **records})
+        message = Message(content, dst_node_id=self.node(site), message_type=kind)
         (reply,) = self._sealed.send_and_receive([message], timeout=60.0)
         return reply
 

@@ -142,10 +142,12 @@ class Registry:
             self._run("UPDATE members SET active = 0, since = ? WHERE party = ? AND name = ? AND active", now, *holder)
             if subject.party is Party.SITE:
                 self.withdraw(subject.name)
-            return self._run(
-                "UPDATE certificates SET revoked = ? WHERE party = ? AND name = ? AND revoked IS NULL AND ends >= ?",
-                *(now, *holder, now),
-            ).rowcount
+            standing = [each for each in self.certificates(subject) if each.revoked is None]
+            # Also those that have run out: a clock that is set back must not wake them up.
+            self._run(
+                "UPDATE certificates SET revoked = ? WHERE party = ? AND name = ? AND revoked IS NULL", now, *holder
+            )
+            return sum(each.ends >= now for each in standing)
 
     def member(self, subject: Subject) -> Member | None:
         """The holder, active or not; None: never admitted."""

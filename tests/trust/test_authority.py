@@ -34,6 +34,7 @@ from protocol.link.certificates import (
     subject_of,
     validity,
 )
+from server.link.registry import Issued
 from server.link.authority import AUTHORITY_DIR, DATABASE_FILE, KEY_FILE, PERSON_LIFE_S, Authority
 
 SITE = Subject(Party.SITE, "ward-7")
@@ -209,10 +210,29 @@ def test_a_revocation_ends_every_certificate_at_once_and_those_to_come(authority
     assert authority.revoke(SITE) == 0
 
 
+def test_a_clock_that_is_set_back_wakes_no_certificate_up(authority: Authority, clock: Hand) -> None:
+    serial = serial_of(authority.issue(SITE, make_request(new_link_key())))
+    clock.now = START + 2 * LEAF_LIFE_S
+    assert authority.revoke(SITE) == 0  # it had run out
+    authority.admit(SITE)
+    clock.now = START
+    assert not authority.is_current(SITE, serial)
+
+
+def test_a_certificate_of_a_holder_who_is_out_is_not_current_whatever_its_own_row_says(authority: Authority) -> None:
+    authority.revoke(SITE)
+    issued = Issued(subject=SITE, serial="1", begins=START - 1, ends=START + 1, revoked=None)
+    authority.registry.record(issued)
+    assert not authority.is_current(SITE, "1")
+    authority.admit(SITE)
+    assert authority.is_current(SITE, "1")
+
+
 def test_a_revocation_by_another_process_is_seen_at_once(authority: Authority, tmp_path: Path, clock: Hand) -> None:
     serial = serial_of(authority.issue(SITE, make_request(new_link_key())))
     code = (
-        "import sys; from pathlib import Path; from server.link.authority import Authority;"
+        "import sys; from pathlib import Path; from server.link.registry import Issued
+from server.link.authority import Authority;"
         "from protocol.link.certificates import Party, Subject;"
         f"Authority.open(Path(sys.argv[1]), lambda: {START}).revoke(Subject(Party.SITE, 'ward-7'))"
     )

@@ -34,8 +34,8 @@ from protocol.link.certificates import (
     subject_of,
     validity,
 )
-from server.link.registry import Issued
 from server.link.authority import AUTHORITY_DIR, DATABASE_FILE, KEY_FILE, PERSON_LIFE_S, Authority
+from server.link.registry import Issued
 
 SITE = Subject(Party.SITE, "ward-7")
 START = 1_800_000_000.0
@@ -231,8 +231,7 @@ def test_a_certificate_of_a_holder_who_is_out_is_not_current_whatever_its_own_ro
 def test_a_revocation_by_another_process_is_seen_at_once(authority: Authority, tmp_path: Path, clock: Hand) -> None:
     serial = serial_of(authority.issue(SITE, make_request(new_link_key())))
     code = (
-        "import sys; from pathlib import Path; from server.link.registry import Issued
-from server.link.authority import Authority;"
+        "import sys; from pathlib import Path; from server.link.authority import Authority;"
         "from protocol.link.certificates import Party, Subject;"
         f"Authority.open(Path(sys.argv[1]), lambda: {START}).revoke(Subject(Party.SITE, 'ward-7'))"
     )

@@ -38,6 +38,7 @@ def _command(commands: Any, name: str, about: str, run_it: Any) -> Any:
     parser.add_argument("source", type=Path, metavar="IN", help="CSV, TSV, JSONL or Parquet file")
     parser.add_argument("--profile", default="", help="a profile's name or TOML file (default: the site's, else hipaa)")
     parser.add_argument("--site", type=Path, metavar="DIR", help="the site's folder: its key, profile and tagger")
+    parser.add_argument("--tagger", type=Path, metavar="DIR", help="a token classifier, in union with the rules")
     parser.add_argument("--text", default="", metavar="COLUMN", help="the column of free text")
     parser.add_argument("--unit", default="", metavar="COLUMN", help="whose record it is: dates shift alike")
     for option, about_it in (

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from client.anonymise_run import Question
-from client.config import SITE_FILE, read_site
-from privacy.anonymise import Anonymiser, Kind, Profile, Treatment, load_profile
+from client.config import SITE_FILE, AnonymisationSection, read_site
+from privacy.anonymise import Anonymiser, Detector, Kind, Profile, Treatment, load_profile
 from privacy.anonymise.columns import Wanted
 from privacy.anonymise.generalise import parse_generalisation
 from privacy.errors import ConfigError
+from protocol.job import NO_PROFILE
 
 _DEFAULT_PROFILE = "hipaa-safe-harbor"
 _SHIFTING = (Treatment.SHIFT, Treatment.SURROGATE)
@@ -33,9 +35,25 @@ def profile_of(arguments: argparse.Namespace) -> Profile:
 
 
 def anonymiser_of(arguments: argparse.Namespace, profile: Profile, key: bytes) -> Anonymiser:
-    """The anonymiser of this profile."""
-    del arguments
-    return Anonymiser(profile, key)
+    """The anonymiser of this profile, with the site's tagger, plug-ins and languages, and with `--tagger`."""
+    section = _site_section(arguments)
+    tagger = arguments.tagger or (arguments.site / section.tagger if section.tagger else None)
+    extra = extra_detectors(tagger, presidio=section.presidio)
+    return Anonymiser(profile, key, extra=extra, languages=frozenset(section.languages))
+
+
+def extra_detectors(tagger: Path | None, *, presidio: bool) -> list[Detector]:
+    """The detectors beside the rules. Raises: ConfigError when one that is asked for cannot be had."""
+    detectors: list[Detector] = []
+    if tagger is not None:
+        from client.anonymise_tagger import Tagger
+
+        detectors.append(Tagger(tagger))
+    if presidio:
+        from client.anonymise_presidio import PresidioDetector, pattern_recognisers
+
+        detectors.append(PresidioDetector(pattern_recognisers()))
+    return detectors
 
 
 def wanted_of(arguments: argparse.Namespace) -> Wanted:
@@ -67,7 +85,12 @@ def question_of(arguments: argparse.Namespace, profile: Profile) -> Question:
 
 
 def _site_profile(arguments: argparse.Namespace) -> str:
+    named = _site_section(arguments).profile if arguments.site is not None else ""
+    return "" if named == NO_PROFILE else named
+
+
+def _site_section(arguments: argparse.Namespace) -> AnonymisationSection:
+    """What the site's file says of anonymisation; the defaults without a site or its file."""
     if arguments.site is None or not (arguments.site / SITE_FILE).is_file():
-        return ""
-    named = read_site(arguments.site).anonymisation.profile
-    return "" if named == "none" else named
+        return AnonymisationSection()
+    return read_site(arguments.site).anonymisation

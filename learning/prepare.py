@@ -1,18 +1,21 @@
 """From rows to examples: each text is anonymised, then tokenised, then (for a frozen trunk) turned into a vector.
 
 There is no other way from a record to a model: the tokeniser sees what the anonymiser let through. The result is cached
-in files for the owner alone; the cache is raw private data and is treated so. Its name is a hash of all that it was
-made from, so that a change of rows, profile, base or length makes another one.
+in files for the owner alone, sealed with a key of the site; the cache is raw private data and is treated so. Its name
+is a hash of all that it was made from, so that a change of rows, profile, base or length makes another one.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +28,7 @@ from learning.storage import make_private_dir, write_dir
 from learning.training import pick_device
 from privacy import anonymise
 from privacy.anonymise import Anonymiser, HiddenCounts, Profile
+from privacy.anonymise.vault import open_bytes, seal_bytes
 from privacy.errors import AnonymiseError, DataError
 
 CACHE_VERSION = 1
@@ -71,20 +75,63 @@ def prepare(
     anonymiser: Callable[[], Anonymiser] | None,
     cache: Path,
     progress: StageProgress | None = None,
+    key: bytes | None = None,
 ) -> Prepared:
     """The examples of some rows of a table, from the cache where they are there; only else is `load` called.
 
     A document that cannot be anonymised is withheld: it is in no example, and counted. `anonymiser` makes the
-    one that is used; it is None only where site and job both let text pass unhidden.
+    one that is used; it is None only where site and job both let text pass unhidden. `key`: the site's key that the
+    cache is sealed with, 32 bytes; None: it is written as it is. A cache of the same name that is not sealed is deleted
+    where there is a key.
 
-    Raises: DataError when no record is left.
+    Raises: DataError when no record is left; SealError when the cache was changed or is of another key.
     """
-    folder = make_private_dir(cache) / recipe.name()
+    plain = make_private_dir(cache) / recipe.name()
+    folder = plain if key is None else plain.with_name(f"{plain.name}{_SEALED}")
+    if key is not None and plain.is_dir():
+        shutil.rmtree(plain)
     if not folder.is_dir():
         table, rows = load()
         hide = anonymiser() if anonymiser is not None else None
-        write_dir(folder, lambda target: _fill(target, table, rows, recipe, hide, progress))
-    return load_prepared(folder, recipe)
+        write_dir(folder, lambda target: _fill(_Shelf(target, key), table, rows, recipe, hide, progress))
+    return load_prepared(folder, recipe, key)
+
+
+_SEALED = "-sealed"
+
+
+class _Shelf:
+    """The files of a cache folder, by name: as they are and mapped, or sealed and opened into memory."""
+
+    def __init__(self, folder: Path, key: bytes | None) -> None:
+        self._folder, self._key = folder, key
+
+    def put_array(self, name: str, array: NDArray[Any]) -> None:
+        if self._key is None:
+            np.save(self._folder / name, array)
+            return
+        stream = io.BytesIO()
+        np.save(stream, array)
+        (self._folder / name).write_bytes(seal_bytes(stream.getvalue(), self._key, name))
+
+    def put_value(self, name: str, value: object) -> None:
+        data = json.dumps(value).encode()
+        (self._folder / name).write_bytes(data if self._key is None else seal_bytes(data, self._key, name))
+
+    def array(self, name: str, *, large: bool = False) -> NDArray[Any]:
+        """An array; a `large` one is mapped where it is not sealed."""
+        if self._key is None:
+            found: NDArray[Any] = np.load(self._folder / name, mmap_mode="r" if large else None)
+            return found
+        opened: NDArray[Any] = np.load(io.BytesIO(self._opened(name, self._key)), allow_pickle=False)
+        return opened
+
+    def value(self, name: str) -> Any:
+        data = (self._folder / name).read_bytes() if self._key is None else self._opened(name, self._key)
+        return json.loads(data)
+
+    def _opened(self, name: str, key: bytes) -> bytes:
+        return open_bytes((self._folder / name).read_bytes(), key, name)
 
 
 def profile_digest(profile: Profile, key: bytes) -> str:
@@ -110,20 +157,19 @@ def detectors_digest() -> bytes:
     return digest.digest()
 
 
-def load_prepared(folder: Path, recipe: Recipe) -> Prepared:
-    """Read a cache folder that `prepare` wrote; arrays are mapped, not read."""
-    labels, units = np.load(folder / "labels.npy"), np.load(folder / "units.npy")
-    hidden = HiddenCounts.from_dict(json.loads((folder / "hidden.json").read_text(encoding="utf-8")))
+def load_prepared(folder: Path, recipe: Recipe, key: bytes | None = None) -> Prepared:
+    """Read a cache folder that `prepare` wrote; arrays are mapped, those of a sealed cache are opened into memory."""
+    shelf = _Shelf(folder, key)
+    labels, units = shelf.array("labels.npy"), shelf.array("units.npy")
+    hidden = HiddenCounts.from_dict(shelf.value("hidden.json"))
     if recipe.vectors:
-        vectors = np.load(folder / "vectors.npy", mmap_mode="r")
-        return Prepared(examples=VectorExamples(vectors, labels, units), hidden=hidden)
-    ids, offsets = np.load(folder / "ids.npy", mmap_mode="r"), np.load(folder / "offsets.npy")
-    pad = int(json.loads((folder / "pad.json").read_text(encoding="utf-8")))
-    return Prepared(examples=TokenExamples(ids, offsets, labels, units, pad), hidden=hidden)
+        return Prepared(examples=VectorExamples(shelf.array("vectors.npy", large=True), labels, units), hidden=hidden)
+    ids, offsets = shelf.array("ids.npy", large=True), shelf.array("offsets.npy")
+    return Prepared(examples=TokenExamples(ids, offsets, labels, units, int(shelf.value("pad.json"))), hidden=hidden)
 
 
 def _fill(
-    target: Path,
+    shelf: _Shelf,
     table: Table,
     rows: NDArray[np.int64],
     recipe: Recipe,
@@ -139,18 +185,18 @@ def _fill(
     tokeniser, pad = load_tokeniser(recipe.base, recipe.max_tokens)
     ids, offsets = tokenise(texts, tokeniser, lambda done, total: report("tokenise", done, total))
     labels, units = table.label_ids(kept), _unit_numbers(table, kept)
-    np.save(target / "labels.npy", labels)
-    np.save(target / "units.npy", units)
-    (target / "hidden.json").write_text(json.dumps(hidden.to_dict()), encoding="utf-8")
+    shelf.put_array("labels.npy", labels)
+    shelf.put_array("units.npy", units)
+    shelf.put_value("hidden.json", hidden.to_dict())
     if recipe.vectors:
         tokens = TokenExamples(ids, offsets, labels, units, pad)
         encoder, device = load_encoder(recipe.base), pick_device()
         vectors = sentence_vectors(encoder, tokens, device, lambda done, total: report("encode", done, total))
-        np.save(target / "vectors.npy", vectors)
+        shelf.put_array("vectors.npy", vectors)
         return
-    np.save(target / "ids.npy", ids)
-    np.save(target / "offsets.npy", offsets)
-    (target / "pad.json").write_text(json.dumps(pad), encoding="utf-8")
+    shelf.put_array("ids.npy", ids)
+    shelf.put_array("offsets.npy", offsets)
+    shelf.put_value("pad.json", pad)
 
 
 def _hide(

@@ -29,7 +29,7 @@ from privacy.anonymise.page import LETTERS, Page, compile_pattern
 
 _SHORTEST = 4
 _SHORTEST_SURNAME = 3
-_LOWER_ASCII = re.compile(r"(?<![A-Za-z0-9_])[a-z]{3,}(?![A-Za-z0-9_])")
+_PUNCTUATION = {code: " " for code in range(128) if not chr(code).isalnum() and chr(code) != "_"}
 _LOWER = re.compile(rf"(?<![{LETTERS}0-9_])[a-zß-öø-ÿ]{{3,}}(?![{LETTERS}0-9_])")
 _NUMBER = compile_pattern(r"\d{1,5}[A-Za-z]?")
 _BESIDE = re.compile(r"[\s,>?.]{1,4}")
@@ -72,12 +72,19 @@ class LowerCaseWords:
         yield from _each(page, words & PROFESSIONS, Kind.PROFESSION)
 
 
-def _lower_words(page: Page) -> set[str]:
-    """The words of the page that are written in small letters, from three letters on."""
-    return page.once("lower-case-words", lambda: set((_LOWER_ASCII if page.ascii else _LOWER).findall(page.shadow)))
+def _lower_words(page: Page) -> frozenset[str]:
+    """The words of the page, as they are written: sets of words in small letters meet those alone."""
+    return page.once("lower-case-words", lambda: frozenset(_words(page)))
 
 
-def _each(page: Page, words: set[str], kind: Kind) -> Iterator[Span]:
+def _words(page: Page) -> list[str]:
+    """Splitting at spaces is several times as fast as a pattern, and most pages need no other."""
+    if page.ascii:
+        return page.shadow.translate(_PUNCTUATION).split()
+    return _LOWER.findall(page.shadow)
+
+
+def _each(page: Page, words: frozenset[str], kind: Kind) -> Iterator[Span]:
     if not words:
         return
     automaton = ahocorasick_rs.AhoCorasick(sorted(words), matchkind=ahocorasick_rs.MATCHKIND_LEFTMOST_LONGEST)

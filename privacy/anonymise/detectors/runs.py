@@ -18,27 +18,29 @@ import ahocorasick_rs
 
 from privacy.anonymise.detectors.persons import read_persons
 from privacy.anonymise.detectors.sites import protect_eponyms, read_long_places, read_organisations, read_places
-from privacy.anonymise.detectors.vocabularies import vocabulary_of
-from privacy.anonymise.detectors.vocabulary import ABBREVIATED, MONTHS, PARTICLES, WEEKDAYS
+from privacy.anonymise.detectors.vocabularies import Flag, vocabulary_of
+from privacy.anonymise.detectors.vocabulary import ABBREVIATED, FACILITY_LOWER, MONTHS, PARTICLES, WEEKDAYS
 from privacy.anonymise.kinds import Kind, Span
 from privacy.anonymise.page import LETTERS, Page, Word
 
 _SHORTEST_AGAIN = 3
 _LONGEST_RUN = 40
 """A longer run is read in parts: each part takes time that may grow with its square."""
-_CONTEXT = 60
+_CONTEXT = 40
 """Characters around a run that its reading may look at."""
 _REMEMBERED = 1 << 15
 _PARTICLE = "|".join(sorted(PARTICLES))
 _UPPER = "A-ZÀ-ÖØ-ÞĀ-ɎΆ-ΫЀ-Я"
-_SPACED = rf"(?: |'s |' | & | (?:(?:{_PARTICLE}) ){{1,2}})"
+_SPACED = rf"(?: |'s |' | & |\. ?| (?:(?:{_PARTICLE}) ){{1,2}})"
 
 
 def _run_pattern(upper: str, letters: str) -> re.Pattern[str]:
-    """Rows of capitalised words, rather too long than too short: a dot after a short word may join two of them."""
-    word = rf"[{upper}][{letters}0-9]*(?:['&-][{letters}][{letters}0-9]*)*"
-    dotted = rf"(?:[{upper}][{letters}]{{0,4}}\. ?(?=[{upper}]))*"
-    return re.compile(rf"(?<![{letters}0-9_]){dotted}{word}(?:{_SPACED}{dotted}{word})*")
+    """Rows of capitalised words, rather too long than too short: those that a full stop parts are one row here.
+
+    The pattern begins with a class, not with what must stand before it: only so does the engine skip to capitals.
+    """
+    rest = rf"[{letters}0-9]*(?:['&-][{letters}][{letters}0-9]*)*"
+    return re.compile(rf"[{upper}](?<![{letters}0-9_].){rest}(?:{_SPACED}[{upper}]{rest})*")
 
 
 _ASCII_RUN, _ANY_RUN = _run_pattern("A-Z", "A-Za-z"), _run_pattern(_UPPER, LETTERS)
@@ -124,11 +126,29 @@ def capital_runs(page: Page) -> Iterator[Run]:
             plain.add(row)  # only rows of common words are ever remembered
             continue
         start, end = match.span()
-        if start >= done:
+        if start >= done and not _idle(page, row, start, end):
             yield from _runs_in(page, start, end)
             done = end
 
 
+def _idle(page: Page, row: str, start: int, end: int) -> bool:
+    """Single words that only their neighbours make a name ("Hope") or a site ("at BWH"), without such neighbours."""
+    words = vocabulary_of(page)
+    flags = words.flags(row.lower())
+    if flags == _COMMON_FIRST or flags == _COMMON_FIRST | int(Flag.LAST):
+        return _word_before(page, start) not in words.cues
+    if not flags and len(row) <= _ACRONYM and row.isupper():
+        return _word_before(page, start) not in ("at", "the") and _FACILITY.match(page.shadow, end) is None
+    return False
+
+
+def _word_before(page: Page, start: int) -> str:
+    return page.shadow[max(0, start - _LONGEST_CUE) : start].lower().rstrip(" :,\n-(").rpartition(" ")[2]
+
+
+_COMMON_FIRST = int(Flag.KNOWN | Flag.FIRST)
+_ACRONYM, _LONGEST_CUE = 3, 16
+_FACILITY = re.compile(rf"(?:'s)? (?:{'|'.join(sorted(FACILITY_LOWER))})\b")
 _PLAIN_RUNS: dict[str, set[str]] = {"en": set(), "es": set()}
 
 

@@ -71,6 +71,9 @@ _LEADING = int(Flag.TITLE | Flag.OPENING | Flag.CALENDAR)
 _CALENDAR, _INITIAL, _LAST = int(Flag.CALENDAR), int(Flag.INITIAL), int(Flag.LAST)
 
 
+_OPENINGS = openings(CITIES) | openings(REGIONS) | openings(FACILITIES)
+
+
 class Vocabulary:
     """The words of one language. `known`, `first` and `last` take a word in lower case."""
 
@@ -95,20 +98,23 @@ class Vocabulary:
         if found is None:
             if len(self._flags) >= _REMEMBERED:
                 self._flags.clear()
-            found = self._flags[lower] = int(self._look_up(lower))
+            found = self._flags[lower] = self._look_up(lower)
         return found
 
     def _look_up(self, lower: str) -> int:
         base = lower[:-2] if lower.endswith("'s") else lower
-        flags = Flag.KNOWN if self.known(base) else 0
-        flags |= Flag.FIRST if self.first(base) else 0
-        flags |= Flag.LAST if self.last(base) else 0
-        flags |= Flag.PLACE if base in CITIES or base in REGIONS or base in FACILITIES else 0
-        flags |= Flag.OPENING if any(base in openings(listed) for listed in (CITIES, REGIONS, FACILITIES)) else 0
-        flags |= Flag.TITLE if base in TITLES else 0
-        flags |= Flag.SITE if base in FACILITY_ENDS or base in SAINTS else 0
-        flags |= Flag.CALENDAR if base in MONTHS or base in WEEKDAYS else 0
-        return flags | (Flag.INITIAL if len(base) == 1 else 0)
+        held = {
+            Flag.KNOWN: self.known(base),
+            Flag.FIRST: self.first(base),
+            Flag.LAST: self.last(base),
+            Flag.PLACE: base in CITIES or base in REGIONS or base in FACILITIES,
+            Flag.OPENING: base in _OPENINGS,
+            Flag.TITLE: base in TITLES,
+            Flag.SITE: base in FACILITY_ENDS or base in SAINTS,
+            Flag.CALENDAR: base in MONTHS or base in WEEKDAYS,
+            Flag.INITIAL: len(base) == 1,
+        }
+        return sum(flag.value for flag, holds in held.items() if holds)
 
     def names_none(self, words: list[str]) -> bool:
         """True if a run of these words, in lower case, cannot hold a name, a place, a site or an unknown word."""

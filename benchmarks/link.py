@@ -47,6 +47,7 @@ class Processes:
     environment: dict[str, str] = field(default_factory=dict)
     roots: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     peaks: dict[tuple[str, int], int] = field(default_factory=dict)
+    cpu: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("wb") as log:
@@ -83,6 +84,7 @@ class Processes:
                 for process in _tree(root.pid):
                     key = (name, process.pid)
                     self.peaks[key] = max(self.peaks.get(key, 0), _peak(process.pid))
+                    self.cpu[key] = max(self.cpu.get(key, 0.0), _cpu_s(process))
 
     def _end(self) -> None:
         found = [process for root in self.roots.values() for process in _tree(root.pid)]
@@ -95,9 +97,10 @@ class Processes:
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """Seconds of a round, and bytes of memory: all processes, and the coordinator's."""
+    """Seconds of a round, of a core in all processes from their start, and bytes: all processes, the coordinator's."""
 
     seconds: float
+    cpu_s: float
     memory: int
     coordinator: int
 
@@ -122,6 +125,7 @@ def measure(parameters: int, counts: tuple[int, ...], *, peer: bool) -> dict[str
     case = f"{parameters / 1e6:.4g}M parameters, {SITES} sites"
     rows = [
         _row(case, "seconds of a round", ours.seconds, theirs and theirs.seconds),
+        _row(case, "seconds of a core, with start", ours.cpu_s, theirs and theirs.cpu_s),
         _row(case, "sum of peak memory MB", ours.memory / MEGABYTE, theirs and theirs.memory / MEGABYTE),
         _row(case, "coordinator's peak MB", ours.coordinator / MEGABYTE, theirs and theirs.coordinator / MEGABYTE),
     ]
@@ -156,7 +160,10 @@ def ours_round(parameters: int, sites: int, *, together: bool) -> Round:
         if run.returncode != 0:
             raise RuntimeError("our round failed: " + (folder / "run.log").read_text()[-2000:])
         return Round(
-            seconds=json.loads(out)["seconds"], memory=processes.sum(), coordinator=processes.sum("serve", "run")
+            seconds=json.loads(out)["seconds"],
+            cpu_s=sum(processes.cpu.values()),
+            memory=processes.sum(),
+            coordinator=processes.sum("serve", "run"),
         )
 
 
@@ -196,7 +203,12 @@ def peer_round(parameters: int, sites: int) -> Round:
         result = json.loads(out.read_text())
         if not result["right"]:
             raise RuntimeError("the peer's sum is wrong")
-        return Round(seconds=result["seconds"], memory=processes.sum(), coordinator=processes.sum("serve"))
+        return Round(
+            seconds=result["seconds"],
+            cpu_s=sum(processes.cpu.values()),
+            memory=processes.sum(),
+            coordinator=processes.sum("serve"),
+        )
 
 
 def _tree(pid: int) -> list[psutil.Process]:
@@ -205,6 +217,15 @@ def _tree(pid: int) -> list[psutil.Process]:
         return [root, *root.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    """Seconds of a core that a process has used; 0 when it has ended."""
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def _peak(pid: int) -> int:

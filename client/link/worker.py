@@ -82,8 +82,9 @@ def main(argv: list[str] | None = None) -> int:
 def _answer(app: ClientApp, site: str, order: dict[str, str]) -> Failure | None:
     folder, task, node = Path(order["folder"]), order["task"], node_of(site)
     context = Context(run_id=LINK_RUN, node_id=node, node_config={}, state=RecordDict(), run_config={})
-    sealed = (folder / "request").read_bytes()
-    reply = app(request_message(sealed, task=task, node=node, kind=order["kind"]), context)
+    # The request's bytes are the app's alone: it may let go of them once they are opened.
+    request = (folder / "request").read_bytes
+    reply = app(request_message(request(), task=task, node=node, kind=order["kind"]), context)
     if reply.has_error():
         return Failure.RAISED
     note_answer(folder, write_payload(folder / "answer", unwrap_sealed(reply.content), answer_name(task)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Iterator
@@ -15,48 +14,13 @@ import pytest
 from protocol.link import link_pb2 as pb
 from protocol.link.certificates import SERVER_NAME
 from protocol.link.counters import Count
-from protocol.link.parts import Digest, Payload, answer_name
 from protocol.link.terms import BLOCK_BYTES, LARGEST_MESSAGE, NEWEST_VERSION, PIECE_BYTES, Failure, Timing
 from server.link.limits import Limits
 from server.link.states import State
 from tests.link.caller import Caller, calling, refusal
-from tests.link.pki import Authority, read_tls
+from tests.link.pki import Authority
+from tests.link.target import EVERY_CALL, Target, hello, payload, tls_of
 from tests.link.world import MIB, ServerThread, World, a_world, push, sealed_request, wait_until
-
-EVERY_CALL = ("Exchange", "Work", "Offer", "Commit", "Report", "Decline")
-
-
-class Target:
-    """A server with one task for site-a, and site-b beside it."""
-
-    def __init__(self, world: World) -> None:
-        self.world, self.server = world, world.server()
-        self.grid, self.store = world.grid(), world.store()
-        self.sealed = sealed_request(2 * MIB + 5)
-        self.task = push(self.grid, "site-a", self.sealed)
-        self.before = self.snapshot()
-
-    @property
-    def port(self) -> int:
-        return self.server.port
-
-    @property
-    def counters(self):
-        return self.server.running.counters
-
-    def snapshot(self) -> tuple[object, ...]:
-        folder = self.world.coordinator / "link" / "payloads"
-        files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
-        return self.store.task(self.task), self.store.counts(), files, self.store.lateness("run-1")
-
-    def unchanged(self) -> None:
-        assert self.snapshot() == self.before
-
-    def announce(self, caller: Caller, data: bytes) -> None:
-        """Offer an answer, so that an upload may follow."""
-        answer = payload(self.task, data)
-        caller.call("Offer", pb.Offering(task=self.task, size=answer.size, digest=answer.digest).SerializeToString())
-        self.before = self.snapshot()
 
 
 @pytest.fixture
@@ -68,21 +32,6 @@ def world(tmp_path: Path) -> Iterator[World]:
 @pytest.fixture
 def target(world: World) -> Target:
     return Target(world)
-
-
-def tls_of(world: World, site: str):
-    return read_tls(world.root / "pki" / site)
-
-
-def payload(task: str, data: bytes) -> Payload:
-    digest = Digest(answer_name(task))
-    digest.update(data)
-    return digest.payload()
-
-
-def hello(site: str, **changes: int) -> bytes:
-    values = {"oldest": NEWEST_VERSION, "newest": NEWEST_VERSION, **changes}
-    return pb.Versions(site=site, release="9.9", **values).SerializeToString()
 
 
 def test_a_certificate_of_another_authority_makes_no_connection(world: World, target: Target) -> None:

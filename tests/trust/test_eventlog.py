@@ -120,6 +120,8 @@ def test_attack_tampering_is_found_and_its_first_line_is_named(log: EventLog, id
     with pytest.raises(SealError) as caught:
         verify(log.path, identity.public())
     assert where in str(caught.value), caught.value
+    if name.startswith(("deleted", "swapped", "repeated")):
+        assert "a line is missing or out of order" in str(caught.value)
 
 
 def test_attack_every_single_byte_that_is_changed_is_found(log: EventLog, identity: Identity) -> None:

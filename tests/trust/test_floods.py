@@ -77,11 +77,11 @@ def test_a_flood_costs_no_memory_and_a_look_in_a_table_each(world: World) -> Non
 
     flood(200)
     tracemalloc.start()
-    before, began = tracemalloc.get_traced_memory()[0], time.monotonic()
+    before, began = tracemalloc.get_traced_memory()[0], time.process_time()
     flood(3000)
-    took, grown = time.monotonic() - began, tracemalloc.get_traced_memory()[0] - before
+    took, grown = time.process_time() - began, tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    assert grown < 200_000 and took < 60
+    assert grown < 200_000 and took < 30
 
 
 def test_invitations_that_are_open_are_bounded(world: World) -> None:

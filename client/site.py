@@ -10,7 +10,6 @@ state/                  ledger, caches, what was acted on (0700)
 from __future__ import annotations
 
 import secrets
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from client.config import (
     SiteConfig,
     read_site,
 )
+from client.keystore import read_secret
 from client.ledger import Ledger
 from client.state import RunState
 from learning.storage import make_private_dir, write_note, write_private
@@ -35,7 +35,7 @@ from privacy.errors import ConfigError
 from privacy.sealing import Identity, PublicIdentity
 
 SECRET_BYTES = 32
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_REMEDY = f"see the site's {SITE_FILE}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,27 +105,16 @@ def open_site(home: Path) -> Site:
     return Site(
         home=home,
         config=config,
-        identity=Identity.from_bytes(_private(home / KEYS_DIR / IDENTITY_FILE)),
+        identity=Identity.from_bytes(read_secret(home / KEYS_DIR / IDENTITY_FILE, _REMEDY)),
         coordinator=PublicIdentity.from_text(
             _read(home / KEYS_DIR / COORDINATOR_FILE).decode("ascii", "replace").strip()
         ),
-        secret=_private(home / KEYS_DIR / SECRET_FILE),
+        secret=read_secret(home / KEYS_DIR / SECRET_FILE, _REMEDY),
     )
-
-
-def _private(path: Path) -> bytes:
-    data = _read(path)
-    if path.stat().st_mode & _OTHERS:
-        raise ConfigError(
-            f"{path}", expected="a file for its owner alone", found="others may read it", remedy="chmod 600"
-        )
-    return data
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError(
-            f"{path}", expected="a key file", found=error.strerror or "none", remedy=f"see the site's {SITE_FILE}"
-        ) from None
+        raise ConfigError(f"{path}", expected="a key file", found=error.strerror or "none", remedy=_REMEDY) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -22,6 +23,7 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> 
     Every command of the parser sets `run`: a function from the parsed arguments to an exit code.
     """
     arguments = parser.parse_args(argv)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # keys and records are in memory: no core file, here or below
     try:
         code: int = arguments.run(arguments)
     except CloisterError as error:

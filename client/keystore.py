@@ -1,0 +1,141 @@
+"""A site's private keys at rest: files for their owner alone, locked by a passphrase where the administrator wants it.
+
+    "cloister/v1/locked-key\n" | salt (16) | nonce (12) | AES-256-GCM of the key file, the first line as AAD
+
+The key is scrypt's (RFC 7914) with N = 2^17, r = 8, p = 1: about 0.3 s and 128 MiB a try. The passphrase is read from
+the file that CLOISTER_PASSPHRASE_FILE names, or from `cloister.passphrase` in the folder that systemd gives a service
+(CREDENTIALS_DIRECTORY): never from an argument or a variable, which other processes may see.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from functools import lru_cache
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from client.config import IDENTITY_FILE, KEYS_DIR, SECRET_FILE
+from learning.storage import write_private
+from privacy.errors import ConfigError
+from privacy.sealing import Identity, PublicIdentity
+
+MAGIC = b"cloister/v1/locked-key\n"
+PASSPHRASE_FILE = "CLOISTER_PASSPHRASE_FILE"  # noqa: S105 (the name of a variable)
+SYSTEMD_FOLDER, SYSTEMD_NAME = "CREDENTIALS_DIRECTORY", "cloister.passphrase"
+PUBLIC_FILE, OLD_FILE = "site.pub", "identity.old.key"
+LEAST_LENGTH = 12
+_SALT, _NONCE, _KEY = 16, 12, 32
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def read_secret(path: Path, remedy: str) -> bytes:
+    """SECRET: the content of a key file, unlocked.
+
+    Raises: ConfigError when it is missing, others may read it, or it is locked and the passphrase is not there or
+    another one.
+    """
+    data = _read(path, remedy)
+    if path.stat().st_mode & _OTHERS:
+        raise ConfigError(
+            f"{path}", expected="a file for its owner alone", found="others may read it", remedy="chmod 600"
+        )
+    return _unlocked(data, passphrase(), str(path)) if data.startswith(MAGIC) else data
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a key file asks for a passphrase. Raises: ConfigError when it is missing."""
+    return _read(path, "`cloister-site init`").startswith(MAGIC)
+
+
+def passphrase() -> bytes | None:
+    """SECRET: the passphrase that this process was given, or None.
+
+    Raises: ConfigError when the file that was named cannot be read, or others may read it.
+    """
+    folder, named = os.environ.get(SYSTEMD_FOLDER), os.environ.get(PASSPHRASE_FILE)
+    path = Path(named) if named else Path(folder) / SYSTEMD_NAME if folder else None
+    if path is None or (not named and not path.exists()):
+        return None
+    data = _read(path, f"name the file in {PASSPHRASE_FILE}")
+    if named and path.stat().st_mode & _OTHERS:
+        raise ConfigError(
+            f"{path}", expected="a file for its owner alone", found="others may read it", remedy="chmod 600"
+        )
+    return data.strip(b"\r\n")
+
+
+def lock_keys(home: Path, words: bytes) -> None:
+    """Lock a site's private keys; each file is the old one or the new one after a crash, and both can be read.
+
+    Raises: ConfigError for a passphrase that is too short.
+    """
+    if len(words) < LEAST_LENGTH:
+        raise ConfigError("the passphrase", expected=f"at least {LEAST_LENGTH} characters", found="fewer")
+    for name in (IDENTITY_FILE, SECRET_FILE):
+        path = home / KEYS_DIR / name
+        write_private(path, _locked(read_secret(path, "`cloister-site init`"), words))
+
+
+def unlock_keys(home: Path) -> None:
+    """Keep a site's private keys without a passphrase from now on. Raises: ConfigError as `read_secret`."""
+    for name in (IDENTITY_FILE, SECRET_FILE):
+        path = home / KEYS_DIR / name
+        write_private(path, read_secret(path, "`cloister-site init`"))
+
+
+def rotate_identity(home: Path) -> PublicIdentity:
+    """Make new sealing and signing keys; returns the public part, which the coordinator and the other sites approve.
+
+    The old keys are kept beside the new ones until the administrator deletes them; messages of runs under way cannot be
+    opened any more. The site's secret (splits, pseudonyms) stays: with another one, records would move between the
+    training and the test part.
+    """
+    keys = home / KEYS_DIR
+    path = keys / IDENTITY_FILE
+    locked, words = is_locked(path), passphrase()
+    old = read_secret(path, "`cloister-site init`")
+    identity = Identity.generate()
+    new = identity.to_bytes()
+    write_private(keys / OLD_FILE, _locked(old, words) if locked and words else old)
+    write_private(path, _locked(new, words) if locked and words else new)
+    write_private(keys / PUBLIC_FILE, f"{identity.public().to_text()}\n".encode())
+    return identity.public()
+
+
+def _locked(data: bytes, words: bytes) -> bytes:
+    salt, nonce = secrets.token_bytes(_SALT), secrets.token_bytes(_NONCE)
+    return MAGIC + salt + nonce + AESGCM(_stretched(words, salt)).encrypt(nonce, data, MAGIC)
+
+
+def _unlocked(data: bytes, words: bytes | None, what: str) -> bytes:
+    if words is None:
+        raise ConfigError(
+            what, expected="the passphrase that locks it", found="none", remedy=f"name its file in {PASSPHRASE_FILE}"
+        )
+    body = data[len(MAGIC) :]
+    salt, nonce, sealed = body[:_SALT], body[_SALT : _SALT + _NONCE], body[_SALT + _NONCE :]
+    try:
+        return AESGCM(_stretched(words, salt)).decrypt(nonce, sealed, MAGIC)
+    except (InvalidTag, ValueError):
+        raise ConfigError(
+            what, expected="the passphrase that locks it", found="another one, or a damaged file"
+        ) from None
+
+
+@lru_cache(maxsize=8)
+def _stretched(words: bytes, salt: bytes) -> bytes:
+    """A process asks for the same key with every message: it is derived once."""
+    key: bytes = Scrypt(salt=salt, length=_KEY, n=2**17, r=8, p=1).derive(words)
+    return key
+
+
+def _read(path: Path, remedy: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}", expected="a key file", found=error.strerror or "none", remedy=remedy) from None

@@ -1,0 +1,138 @@
+"""A site's keys at rest: files for their owner alone, locked where the administrator wants it, rotated without loss."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from client import keystore
+from client.cli import main
+from client.config import IDENTITY_FILE, SECRET_FILE
+from client.keystore import MAGIC, PASSPHRASE_FILE, SYSTEMD_FOLDER, lock_keys, read_secret, rotate_identity, unlock_keys
+from client.site import make_keys, open_site, pin_coordinator
+from privacy.errors import ConfigError
+from privacy.sealing import Identity
+
+WORDS = b"correct horse battery"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.delenv(PASSPHRASE_FILE, raising=False)
+    monkeypatch.delenv(SYSTEMD_FOLDER, raising=False)
+    (tmp_path / "site.toml").write_text('id = "ward-7"\n')
+    make_keys(tmp_path)
+    pin_coordinator(tmp_path, Identity.generate().public())
+    return tmp_path
+
+
+def keys_of(home):
+    return {name: (home / "keys" / name).read_bytes() for name in (IDENTITY_FILE, SECRET_FILE)}
+
+
+def give(monkeypatch, tmp_path, words, mode=0o600):
+    path = tmp_path / "passphrase"
+    path.write_bytes(words + b"\n")
+    path.chmod(mode)
+    monkeypatch.setenv(PASSPHRASE_FILE, str(path))
+
+
+def test_a_locked_key_opens_with_its_passphrase_alone_and_is_what_it_was(home, monkeypatch, tmp_path):
+    before = keys_of(home)
+    lock_keys(home, WORDS)
+    for name, plain in before.items():
+        locked = (home / "keys" / name).read_bytes()
+        assert plain not in locked and locked.startswith(MAGIC)
+        salt, nonce, sealed = locked[len(MAGIC) :][:16], locked[len(MAGIC) :][16:28], locked[len(MAGIC) :][28:]
+        key = Scrypt(salt=salt, length=32, n=2**17, r=8, p=1).derive(WORDS)
+        assert AESGCM(key).decrypt(nonce, sealed, MAGIC) == plain  # by the format as the page says it
+    with pytest.raises(ConfigError, match="found none"):
+        open_site(home)
+    give(monkeypatch, tmp_path, b"another passphrase")
+    with pytest.raises(ConfigError, match="another one"):
+        open_site(home)
+    give(monkeypatch, tmp_path, WORDS)
+    assert open_site(home).identity.to_bytes() == before[IDENTITY_FILE]
+    unlock_keys(home)
+    assert keys_of(home) == before
+
+
+@pytest.mark.parametrize("at", [0, len(MAGIC) + 1, len(MAGIC) + 20, -1])
+def test_a_locked_key_that_was_changed_is_refused(home, monkeypatch, tmp_path, at):
+    lock_keys(home, WORDS)
+    give(monkeypatch, tmp_path, WORDS)
+    path = home / "keys" / IDENTITY_FILE
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(ConfigError):
+        open_site(home)
+
+
+def test_a_short_passphrase_locks_nothing(home):
+    before = keys_of(home)
+    with pytest.raises(ConfigError, match="at least 12"):
+        lock_keys(home, b"short")
+    assert keys_of(home) == before
+
+
+def test_a_passphrase_file_that_others_may_read_is_refused(home, monkeypatch, tmp_path):
+    lock_keys(home, WORDS)
+    give(monkeypatch, tmp_path, WORDS, mode=0o644)
+    with pytest.raises(ConfigError, match="its owner alone"):
+        open_site(home)
+
+
+def test_a_key_file_that_others_may_read_is_refused(home):
+    (home / "keys" / IDENTITY_FILE).chmod(0o640)
+    with pytest.raises(ConfigError, match="its owner alone"):
+        read_secret(home / "keys" / IDENTITY_FILE, "")
+
+
+def test_systemd_s_credential_unlocks(home, monkeypatch, tmp_path):
+    lock_keys(home, WORDS)
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials" / "cloister.passphrase").write_bytes(WORDS)
+    monkeypatch.setenv(SYSTEMD_FOLDER, str(tmp_path / "credentials"))
+    assert open_site(home).config.id == "ward-7"
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_rotation_gives_new_keys_keeps_the_old_ones_and_the_secret_of_the_splits(home, monkeypatch, tmp_path, locked):
+    before = keys_of(home)
+    if locked:
+        lock_keys(home, WORDS)
+        give(monkeypatch, tmp_path, WORDS)
+    public = rotate_identity(home)
+    site = open_site(home)
+    assert site.identity.public() == public
+    assert site.identity.to_bytes() != before[IDENTITY_FILE]
+    assert site.secret == before[SECRET_FILE]
+    assert read_secret(home / "keys" / keystore.OLD_FILE, "") == before[IDENTITY_FILE]
+    assert (home / "keys" / keystore.OLD_FILE).read_bytes().startswith(MAGIC) is locked
+    assert all((home / "keys" / name).stat().st_mode & 0o077 == 0 for name in (IDENTITY_FILE, keystore.OLD_FILE))
+
+
+def test_the_commands_rotate_lock_and_unlock_and_show_no_secret(home, monkeypatch, tmp_path, capsys):
+    assert main(["keys", "rotate", str(home)]) == 0
+    give(monkeypatch, tmp_path, WORDS)
+    assert main(["keys", "lock", str(home)]) == 0
+    assert main(["keys", "lock", str(home)]) == ConfigError.exit_code
+    assert main(["keys", "unlock", str(home)]) == 0
+    shown = capsys.readouterr()
+    assert WORDS.decode() not in shown.out + shown.err
+    assert open_site(home).identity.public().fingerprint() in shown.out
+
+
+def test_a_command_leaves_no_core_file():
+    script = "import resource, server.cli as c; c.main(['job', 'new']); print(resource.getrlimit(resource.RLIMIT_CORE))"
+    limits = f"resource.setrlimit(resource.RLIMIT_CORE, (0, {resource.getrlimit(resource.RLIMIT_CORE)[1]}))"
+    out = subprocess.run(
+        [sys.executable, "-c", f"import resource; {limits}; {script}"], capture_output=True, text=True, check=True
+    ).stdout
+    assert out.strip().endswith("(0, 0)")

@@ -51,7 +51,12 @@ def own_spans(page: Page, own: Iterable[OwnValue]) -> Iterator[Span]:
     and a common word that is not a person's name on its own are no spellings (they would hide half of the text); the
     whole value always is, from three characters on.
     """
-    spellings = {spelling: kind for value, kind in own for spelling, kind in _spellings(kind, value)}
+    spellings: dict[str, Kind] = {}
+    for value, held in own:
+        for spelling, kind in _spellings(held, value):
+            # Five digits may spell a date and a postcode: a date's own conditions hold only for what is nothing else.
+            if spellings.get(spelling, Kind.DATE) is Kind.DATE:
+                spellings[spelling] = kind
     if not spellings:
         return
     letters, places = _letters(page.shadow)
@@ -106,7 +111,7 @@ def _spellings(kind: Kind, value: str) -> Iterator[tuple[str, Kind]]:
     if kind is Kind.PHONE and len(whole) > 10 and whole.isdecimal():
         yield whole[-10:], kind
         yield whole[-11:], kind
-    if date := _DATE.search(value):
+    if kind in (Kind.DATE, Kind.OTHER) and (date := _DATE.search(value)):
         yield from ((spelling, Kind.DATE) for spelling in _date_spellings(date))
 
 

@@ -135,7 +135,7 @@ def _idle(page: Page, row: str, start: int, end: int) -> bool:
     """Single words that only their neighbours make a name ("Hope") or a site ("at BWH"), without such neighbours."""
     words = vocabulary_of(page)
     flags = words.flags(row.lower())
-    if flags == _COMMON_FIRST or flags == _COMMON_FIRST | int(Flag.LAST):
+    if flags in _COMMON_FIRST:
         return _word_before(page, start) not in words.cues
     if not flags and len(row) <= _ACRONYM and row.isupper():
         return _word_before(page, start) not in ("at", "the") and _FACILITY.match(page.shadow, end) is None
@@ -146,7 +146,7 @@ def _word_before(page: Page, start: int) -> str:
     return page.shadow[max(0, start - _LONGEST_CUE) : start].lower().rstrip(" :,\n-(").rpartition(" ")[2]
 
 
-_COMMON_FIRST = int(Flag.KNOWN | Flag.FIRST)
+_COMMON_FIRST = (int(Flag.KNOWN | Flag.FIRST), int(Flag.KNOWN | Flag.FIRST | Flag.LAST))
 _ACRONYM, _LONGEST_CUE = 3, 16
 _FACILITY = re.compile(rf"(?:'s)? (?:{'|'.join(sorted(FACILITY_LOWER))})\b")
 _PLAIN_RUNS: dict[str, set[str]] = {"en": set(), "es": set()}

@@ -110,3 +110,12 @@ def test_columns_are_known_by_their_names(column: str, kind: Kind) -> None:
 def test_any_value_between_separators_is_gone(value: str, around: str) -> None:
     text = f"{around}{value}{around}"
     assert value not in redact(text, "pci", {"column": value})
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_digits_that_spell_a_date_of_one_column_and_a_value_of_another_are_hidden(order: int) -> None:
+    """13/2/85 and the postcode 13285: a date of five digits needs its separators, a postcode does not."""
+    own = dict([("dob", "1985-02-13"), ("zip", "13285")][::order])
+    assert PCI.redact("letters go to 13285 now", own).text == "letters go to [ZIP] now"
+    assert PCI.redact("room 13285 now", {"dob": "1985-02-13"}).text == "room 13285 now"
+    assert PCI.redact("born 13/2/85 here", own).text in ("born [DATE] here", "born [ZIP] here")

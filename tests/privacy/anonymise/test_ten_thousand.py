@@ -88,7 +88,7 @@ class People:
 def left_in(row: dict[str, str], text: str) -> list[str]:
     """Columns of which a telling part still stands in the text: a name's word, or all letters and digits in a row."""
     lower = text.lower()
-    squeezed = re.sub(r"[^a-z0-9]", "", lower)
+    squeezed = re.sub(r"[^a-z0-9|]", "", lower)
     words = set(re.findall(r"[a-z0-9]+", lower))
     found = []
     for column, value in row.items():

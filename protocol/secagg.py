@@ -69,7 +69,7 @@ def secagg_plan(job: Job, cohort: Cohort, dimensions: int) -> SecAggPlan:
         dimensions=dimensions,
         lane=lane,
         clip=settings.clip,
-        levels=(2 ** (lane.value - 1) - 1) // sites,
+        levels=max(1, (2 ** (lane.value - 1 - settings.headroom_bits) - 1) // sites),
         clip_norm=settings.clip_norm,
         weight_bound=cohort.weight_bound,
         threshold=settings.threshold or smallest_threshold(sites),

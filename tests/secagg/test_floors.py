@@ -25,7 +25,7 @@ def private(tmp_path_factory, tiny_base):
     [
         ({"cohort": 4}, "cohort is below this site's; expected at least 4; found 3"),
         ({"threshold": 4}, "threshold is below this site's; expected at least 4; found 3"),
-        ({"headroom_bits": 1}, "headroom is below this site's; expected at least 1 bits; found 0"),
+        ({"headroom_bits": 2}, "headroom is below this site's; expected at least 2 bits; found 1"),
     ],
 )
 def test_a_sum_below_a_floor_is_refused_before_anything_is_trained_or_charged(private, floor, match):
@@ -88,7 +88,7 @@ def test_a_lowered_or_invented_cohort_or_weight_is_refused_before_anything_is_ch
 
 def test_floors_that_the_job_meets_are_no_obstacle(private):
     federation = private.federation
-    federation.grant(ONE, {"secagg": {"cohort": 3, "threshold": 3, "headroom_bits": 0}})
+    federation.grant(ONE, {"secagg": {"cohort": 3, "threshold": 3, "headroom_bits": 1}})
     assert Outcome.of(private.train(ONE, number=3)).status is Status.DONE
     assert len(federation.charges(ONE)) == 1
     federation.grant(ONE)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import json
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -291,6 +293,22 @@ def test_several_processes_write_one_chain(tmp_path: Path, identity: Identity) -
     for name in ("p0", "p1", "p2"):
         own = [event.subject for event in read_events(path) if event.actor == name]
         assert own == [str(number) for number in range(20)]
+
+
+def test_a_writer_waits_for_the_one_that_writes(log: EventLog, identity: Identity) -> None:
+    done = threading.Event()
+
+    def write() -> None:
+        log.append("operator", "job.stop", "job-1")
+        done.set()
+
+    with log.path.with_name("events.jsonl.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        writer = threading.Thread(target=write)
+        writer.start()
+        assert not done.wait(1.0) and len(lines(log)) == COUNT
+    writer.join(60)
+    assert done.is_set() and verify(log.path, identity.public()).head.seq == COUNT + 1
 
 
 @pytest.mark.parametrize(

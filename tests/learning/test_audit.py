@@ -48,18 +48,18 @@ def test_without_noise_the_canary_shows_as_one_clip_norm_in_every_step_and_nothi
 
 
 def test_the_canary_joins_as_often_as_the_rate_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    """q = 0.3 without noise: 150 games of 2 steps show the canary within 4 standard errors (false alarm 6e-5)."""
-    game = game_of(Target.HEAD, rate=0.3)
+    """q = 0.3 without noise: 150 games of 20 steps show the canary within 4 standard errors (false alarm 6e-5)."""
+    game = game_of(Target.HEAD, rate=0.3, steps=20)
     object.__setattr__(game.plan, "noise_multiplier", 1e-9)
     joined = (seen_by(game, monkeypatch, present=True, games=150) > 0.6).mean()
-    assert abs(joined - 0.3) < 4 * (0.3 * 0.7 / 300) ** 0.5
+    assert abs(joined - 0.3) < 4 * (0.3 * 0.7 / 3000) ** 0.5
 
 
 def test_the_noise_that_the_attacker_sees_is_the_plans(monkeypatch: pytest.MonkeyPatch) -> None:
-    """200 games of 2 steps: the deviation is within 5 standard errors of sigma (false alarm 6e-7)."""
-    game = game_of(Target.HEAD)
-    seen = seen_by(game, monkeypatch, present=False, games=200)
-    assert abs(seen.std() / game.plan.noise_multiplier - 1) < 5 / np.sqrt(2 * seen.size)
+    """100 games of 20 steps: the deviation is within 4 standard errors of sigma (false alarm 6e-5)."""
+    game = game_of(Target.HEAD, steps=20)
+    seen = seen_by(game, monkeypatch, present=False, games=100)
+    assert abs(seen.std() / game.plan.noise_multiplier - 1) < 4 / np.sqrt(2 * seen.size)
 
 
 @pytest.mark.parametrize("target", Target)

@@ -113,7 +113,10 @@ class Daemon:
             raise self._failure
 
     def stop(self) -> None:
-        """End cleanly: what is on its way goes on at the next start; the worker may go on for `drain_s`."""
+        """End cleanly: what is on its way goes on at the next start; the worker may go on for `drain_s`.
+
+        It waits for locks: a signal handler calls it in a thread of its own.
+        """
         if not self._stopping.is_set():
             self._stop_at = time.monotonic() + self._config.drain_s
             self._stopping.set()
@@ -305,6 +308,7 @@ class Daemon:
             hand.closed.set()
         elif error.refused in _HOPELESS:
             self._give_up(hand, Failure.PROTOCOL)
+            self._pause(hand, backoff.next())
         else:
             self._pause(hand, backoff.next())
 

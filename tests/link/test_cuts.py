@@ -94,10 +94,10 @@ def test_a_line_that_stands_still_is_noticed_by_progress_and_begun_anew(tmp_path
 
 
 def test_a_slow_line_that_moves_is_left_alone_however_long_it_takes(tmp_path: Path) -> None:
-    """Each way takes longer than `stall_s`, each message a quarter of it."""
-    with a_world(tmp_path, "site-a", timing=Timing(stall_s=4.0, wait_s=1.0)) as world:
-        line, sealed = Line(world), sealed_request(6 * MIB)
-        line.proxy.rate = MIB
+    """Each way takes longer than `stall_s`, each message a ninth of it."""
+    with a_world(tmp_path, "site-a", timing=Timing(stall_s=6.0, wait_s=1.0)) as world:
+        line, sealed = Line(world), sealed_request(12 * MIB)
+        line.proxy.rate = 1.5 * MIB
         line.round(sealed)
         assert line.daemon.counters.value(Count.STALLS) == 0
         assert line.server.running.counters.value(Count.STALLS) == 0

@@ -62,6 +62,9 @@ class Run:
         self.page, self.first, self.last = page, first, last
         self.known, self.is_first, self.is_last = page.vocabulary.known, page.vocabulary.first, page.vocabulary.last
         self.words = page.words[first:last]
+        self.flags = 0
+        for word in self.words:
+            self.flags |= page.vocabulary.flags(word.lower)
         self.taken = [False] * (last - first)
         self.spans: list[Span] = []
 
@@ -230,12 +233,20 @@ class RunDetector:
 
 
 def _read(run: Run) -> None:
-    protect_eponyms(run)
-    read_organisations(run)
-    read_long_places(run)
+    """From what is surest to what is least sure; what no word of the run can be a part of is not looked for."""
+    after = run.following
+    if run.flags & _MEDICAL or (after is not None and run.page.vocabulary.flags(after.lower) & _MEDICAL):
+        protect_eponyms(run)
+    if run.flags & _PLACED | run.flags & _SITE:
+        read_organisations(run)
+    if run.flags & _PLACED:
+        read_long_places(run)
     read_persons(run)
-    read_places(run)
+    read_places(run, listed=bool(run.flags & _PLACED))
     _read_rest(run)
+
+
+_MEDICAL, _SITE, _PLACED = int(Flag.MEDICAL), int(Flag.SITE), int(Flag.PLACE | Flag.OPENING)
 
 
 def _in_town(page: Page, site: Span, place: Span) -> bool:

@@ -103,10 +103,11 @@ def read_long_places(run: Run) -> None:
     _read_listed(run, REGIONS, Kind.REGION, shortest=2)
 
 
-def read_places(run: Run) -> None:
-    """Takes cities, regions, and unknown words after "at", "in", "from"."""
-    _read_listed(run, CITIES, Kind.LOCATION)
-    _read_listed(run, REGIONS, Kind.REGION)
+def read_places(run: Run, *, listed: bool) -> None:
+    """Takes cities, regions (where some word of the run is `listed`), and unknown words after "at", "in", "from"."""
+    if listed:
+        _read_listed(run, CITIES, Kind.LOCATION)
+        _read_listed(run, REGIONS, Kind.REGION)
     _read_cued(run)
     _take_facility(run)
 

@@ -112,6 +112,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="22.7 million parameters, and 2 and 8 sites")
     parser.add_argument("--no-peer", action="store_true", help="leave the peer out")
     arguments = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes of a case end with it
     parameters, counts = (22_700_000, (2, 8)) if arguments.quick else (110_000_000, (2, 8, 32))
     report = measure(parameters, counts, peer=not arguments.no_peer)
     print(json.dumps(report, indent=1) if arguments.json else _table(report))

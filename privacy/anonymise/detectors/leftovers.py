@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 import ahocorasick_rs
 
@@ -28,7 +29,9 @@ from privacy.anonymise.lexicon import (
 from privacy.anonymise.page import LETTERS, Page, compile_pattern
 
 _SHORTEST = 4
-_SHORTEST_SURNAME = 3
+_SHORTEST_FIRST = 3
+_SURNAME = re.compile(r"[a-zß-öø-ÿ]{3,}")
+_WORD_MARK = re.compile(rf"[{LETTERS}0-9_]")
 _PUNCTUATION = {code: " " for code in range(128) if not chr(code).isalnum() and chr(code) != "_"}
 _LOWER = re.compile(rf"(?<![{LETTERS}0-9_])[a-zß-öø-ÿ]{{3,}}(?![{LETTERS}0-9_])")
 _NUMBER = compile_pattern(r"\d{1,5}[A-Za-z]?")
@@ -46,13 +49,13 @@ class LowerCaseNames:
     kinds = frozenset({Kind.NAME})
 
     def find(self, page: Page) -> Iterator[Span]:
-        words = vocabulary_of(page)
-        for lower in _lower_words(page) & _first_names(words.name):
-            pair = rf"(?<![{LETTERS}0-9_]){lower} ([{LETTERS}]{{{_SHORTEST_SURNAME},}})"
-            for match in re.finditer(pair, page.shadow):
-                surname = match[1]
-                if surname.islower() and words.last(surname) and _is_name(words, surname):
-                    yield Span(match.start(), match.end(), Kind.NAME)
+        words, shadow = vocabulary_of(page), page.shadow
+        for _, start, end in _first_names(words.name).find_matches_as_indexes(shadow):
+            if start and _WORD_MARK.match(shadow, start - 1):
+                continue
+            surname = _SURNAME.match(shadow, end)
+            if surname and words.last(surname.group()) and _is_name(words, surname.group()):
+                yield Span(start, surname.end(), Kind.NAME)
 
 
 def _is_name(words: Vocabulary, surname: str) -> bool:
@@ -94,9 +97,12 @@ def _each(page: Page, words: frozenset[str], kind: Kind) -> Iterator[Span]:
 
 
 @cache
-def _first_names(language: str) -> frozenset[str]:
+def _first_names(language: str) -> Any:
+    """An automaton of the language's first names in small letters, each with the space after it."""
     words = vocabulary(language)
-    return frozenset(name for name in FIRST_NAMES | FIRST_NAMES_ES if words.first(name) and not words.known(name))
+    names = [name for name in FIRST_NAMES | FIRST_NAMES_ES if words.first(name) and not words.known(name)]
+    needles = sorted(f"{name} " for name in names if len(name) >= _SHORTEST_FIRST)
+    return ahocorasick_rs.AhoCorasick(needles, matchkind=ahocorasick_rs.MATCHKIND_LEFTMOST_LONGEST)
 
 
 @cache

@@ -32,6 +32,8 @@ PIECES = st.one_of(
             "\n\n",
             "3/14/2023",
             "St. Mary's Hospital in Springfield ",
+            "El paciente de la Calle Mayor, 3, Dña. Mercè Oriol, ",
+            "XXXX david anderson ",
         ]
     ),
 )
@@ -173,6 +175,11 @@ def test_kinds_that_the_profile_keeps_stay_in_the_text() -> None:
     [
         "Dr. Ana Smith, MRN 12345678, seen 3/14/2023 at Mercy Hospital in Denver, CO. ",
         "患者张伟,身份证号110101199003074477,手机13812345678,住北京市海淀区学院路5号。",
+        "El paciente D. Joaquín Solvés vive en la Calle Mayor, 3 de Madrid. Domicilio: C/ Velázquez, 2.\n",
+        "Address: the corner of the ",
+        "david anderson and maria ",
+        "Hospital de la ",
+        "Nombre: ",
         "1 ",
         "A ",
         "Score ",

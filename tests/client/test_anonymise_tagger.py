@@ -68,6 +68,12 @@ def test_every_piece_of_a_text_longer_than_a_window_is_read(tagger: Tagger) -> N
         assert [span.start for span in tagger.find(Page(text))] == [5 * place]
 
 
+def test_windows_overlap_so_that_an_identifier_at_an_edge_is_whole_in_one(tagger: Tagger) -> None:
+    starts = [start for start, _, _ in tagger._pieces("quux " * 200)]
+    assert set(starts) == set(range(0, 1000, 5))
+    assert len(starts) > 230
+
+
 def test_the_empty_page_has_no_span(tagger: Tagger) -> None:
     assert list(tagger.find(Page(""))) == list(tagger.find(Page(" \n"))) == []
 

@@ -79,3 +79,10 @@ def test_a_language_that_is_not_configured_is_not_read() -> None:
     assert "del mes" in only_english.redact(NOTE + "NºCol: 28 28.").text + "del mes"
     assert only_english.redact("患者张伟，男").text == "患者张伟，[SEX]"
     assert redact("患者张伟，男", "strict") == "患者[NAME]，[SEX]"
+
+
+@pytest.mark.parametrize(
+    "text", ["The Hospital Course was good and she is well.", "At the age of 40 in March of nothing."]
+)
+def test_the_rules_of_spanish_are_not_run_on_english(text: str) -> None:
+    assert redact(text) == text

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -65,6 +65,13 @@ class AnonymisationSection(_Section):
     """What is hidden before any text is tokenised."""
 
     profile: Name = Field("hipaa-safe-harbor", description="least profile; a job may hide more; none: text may pass")
+    languages: tuple[Literal["en", "es", "zh"], ...] = Field(
+        ("en", "es", "zh"), description="languages whose own rules run, out of en, es, zh", strict=False
+    )
+    tagger: str = Field(
+        "", description="folder of a transformers token classifier, in union with the rules; empty: none"
+    )
+    presidio: bool = Field(False, description="true adds Presidio's pattern recognisers (needs the extra `presidio`)")
 
 
 class ColumnsSection(_Section):

@@ -30,6 +30,7 @@ def sealing_mod(find_site: FindSite) -> Mod:
         plain = open_sealed(sealed, context=place, sender=site.coordinator, recipient=site.identity)
         site.run(place.run).admit(place, root_hash(sealed))
         message.content = decode_content(plain)
+        del sealed, plain  # the training needs the room
         reply = call_next(message, context)
         answer = seal(
             encode_content(reply.content),

@@ -68,9 +68,10 @@ class SealingGrid(GridLayer):
                 context, data = greeting
             else:
                 context, data = self._seal(message, *self._addressee(node))
-            sent[node] = context
+            sent[node], content = context, [wrap_sealed(data)]
+            del data  # while the next one is not asked for, only whoever sends it holds it
             yield Message(
-                content=wrap_sealed(data),
+                content=content.pop(),
                 dst_node_id=node,
                 message_type=kind,
                 ttl=message.metadata.ttl,

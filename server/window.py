@@ -16,7 +16,7 @@ from privacy.errors import ConfigError
 from server.layer import GridLayer
 
 SHORTEST_WAIT_S = 0.02
-LONGEST_WAIT_S = 1.0
+LONGEST_WAIT_S = 0.25
 
 
 class WindowGrid(GridLayer):

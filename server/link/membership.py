@@ -20,7 +20,7 @@ from privacy.sealing import PublicIdentity
 from protocol.eventlog import EventLog
 from protocol.link.certificates import Party, Subject, key_bytes, requested_key, serial_of
 from protocol.link.token import Claim, Token, nonce_hash, spoken
-from server.coordinator import LARGEST_ROSTER, add_site, open_coordinator
+from server.coordinator import LARGEST_ROSTER, add_site, open_coordinator, read_roster, remove_site
 from server.link.authority import Authority
 from server.link.registry import Invitation, InvitationState, Member
 
@@ -160,6 +160,8 @@ def revoke(trust: Trust, subject: Subject) -> int:
     if not known and not (subject.party is Party.SITE and registry.invitations(subject.name)):
         raise ConfigError(f"{subject.uri()}", expected="somebody who was let in", found="nobody")
     ended = trust.authority.revoke(subject)
+    if subject.party is Party.SITE and subject.name in read_roster(trust.home):
+        remove_site(trust.home, subject.name)  # the next greeting's roster is without it, which sites take at once
     trust.log.append(OPERATOR, "access.revoke", subject.uri(), {"certificates": ended})
     return ended
 

@@ -75,6 +75,7 @@ def _command(commands: Any, name: str, about: str, run: Any) -> Any:
 def run_serve(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C."""
     from learning.storage import write_note
+    from protocol.link.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
     from protocol.link.logs import log_to_stderr
     from server.link.enrolment import EnrolmentDesk
     from server.link.enrolment_service import EnrolmentServicer, link_tls, serve_enrolment
@@ -85,18 +86,21 @@ def run_serve(arguments: argparse.Namespace) -> int:
     home: Path = arguments.dir
     log_to_stderr()
     trust = open_trust(home)
-    authority, supervisor = trust.authority, Supervisor(home)
+    authority, supervisor, desk = trust.authority, Supervisor(home), EnrolmentDesk(trust)
+    told = arguments.public_address or arguments.address
     serving = Serving(
         admits=lambda peer: authority.is_current(peer.subject, peer.serial),
         release=version("cloister"),
         metrics_port=arguments.metrics_port,
+        # A certificate is renewed over the link itself, by whoever holds a current one.
+        extend=(lambda server: add_EnrolmentServicer_to_server(EnrolmentServicer(desk, told), server),),
     )
     enrolments: list[Any] = []
 
     def ready(port: int) -> None:
         host = arguments.address.rpartition(":")[0]
         told = arguments.public_address or f"{host}:{port}"
-        servicer = EnrolmentServicer(EnrolmentDesk(trust), told)
+        servicer = EnrolmentServicer(desk, told)
         enrolments.append(serve_enrolment(servicer, authority, arguments.enrolment))
         threading.Thread(target=supervisor.run, name="runs", daemon=True).start()
         write_note(home / SERVING_FILE, {"link": told, "enrolment_port": enrolments[0].port})

@@ -94,7 +94,8 @@ class ServerThread:
     def stop(self) -> None:
         """End it; a second time does nothing."""
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop.set)
+            with contextlib.suppress(RuntimeError):  # the loop is closed a moment before its thread ends
+                self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join(DEADLINE_S)
 
 

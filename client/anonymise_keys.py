@@ -6,19 +6,17 @@ keys/pseudonyms.key     32 random bytes (0600), there after the first rotation
 from __future__ import annotations
 
 import secrets
-import stat
 from pathlib import Path
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from client.config import KEYS_DIR, SECRET_FILE
+from client.keystore import read_secret
 from learning.storage import write_private
-from privacy.errors import ConfigError
 
 PSEUDONYM_KEY_FILE = "pseudonyms.key"
 KEY_BYTES = 32
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def pseudonym_key(home: Path) -> bytes:
@@ -28,8 +26,8 @@ def pseudonym_key(home: Path) -> bytes:
     """
     own = home / KEYS_DIR / PSEUDONYM_KEY_FILE
     if own.exists():
-        return _private(own)
-    secret = _private(home / KEYS_DIR / SECRET_FILE)
+        return read_secret(own, "`cloister-site rotate-pseudonyms`")
+    secret = read_secret(home / KEYS_DIR / SECRET_FILE, "`cloister-site init`")
     derived: bytes = HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=b"cloister/v1/site/pseudonyms").derive(
         secret
     )  # the same as `Site.subkey` gives for this purpose
@@ -50,19 +48,3 @@ def rotate_pseudonyms(home: Path) -> Path:
 def throwaway_key() -> bytes:
     """A key for one file: what it makes links within that file alone."""
     return secrets.token_bytes(KEY_BYTES)
-
-
-def _private(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise ConfigError(
-            f"{path}", expected="a site's key", found=error.strerror or "none", remedy="`cloister-site init` makes one"
-        ) from None
-    if mode & _OTHERS:
-        raise ConfigError(f"{path}", expected="a file for its owner alone", found="others may read it",
-                          remedy="chmod 600")  # fmt: skip
-    if len(data) < KEY_BYTES:
-        raise ConfigError(f"{path}", expected=f"{KEY_BYTES} bytes", found=f"{len(data)}")
-    return data

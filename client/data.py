@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from client.anonymise_keys import pseudonym_key
+from client.anonymise_options import extra_detectors
 from client.config import DataSection
 from client.policy import effective_profile
 from client.site import Site
@@ -19,11 +21,11 @@ from learning.options import Tune
 from learning.prepare import Prepared, Recipe, Rows, StageProgress, prepare, profile_digest
 from learning.records import Columns, open_table
 from learning.split import Part, rows_of, split_units
-from privacy.anonymise import Anonymiser, load_profile
+from privacy.anonymise import Anonymiser, Profile, load_profile
 from privacy.errors import DataError, PolicyRefusal
 from protocol.job import NO_PROFILE, RECORD_UNIT, Job
 
-PSEUDONYM_PURPOSE = "pseudonyms"
+CACHE_PURPOSE = "cache"
 SPLIT_PURPOSE = "split"
 
 
@@ -40,8 +42,9 @@ def training_examples(site: Site, job: Job, base: Base, progress: StageProgress 
         raise PolicyRefusal(f"site {site.config.id}", expected="a profile that hides all that is asked", found="none")
     anonymiser, hiding = None, NO_PROFILE
     if name != NO_PROFILE:
-        profile, key = load_profile(name), site.subkey(PSEUDONYM_PURPOSE)
-        anonymiser, hiding = partial(Anonymiser, profile, key), profile_digest(profile, key)
+        profile, key = load_profile(name), pseudonym_key(site.home)
+        anonymiser = partial(_anonymiser, site, profile, key)
+        hiding = _hiding_digest(site, profile_digest(profile, key))
     recipe = Recipe(
         source=_source_digest(site, job, section, path),
         profile=hiding,
@@ -50,7 +53,32 @@ def training_examples(site: Site, job: Job, base: Base, progress: StageProgress 
         vectors=job.model.tune is Tune.HEAD,
     )
     load = _loader(site, job, section, path, columns)
-    return prepare(load, recipe, anonymiser=anonymiser, cache=site.state / "cache", progress=progress)
+    return prepare(
+        load,
+        recipe,
+        anonymiser=anonymiser,
+        cache=site.state / "cache",
+        progress=progress,
+        key=site.subkey(CACHE_PURPOSE),
+    )
+
+
+def _anonymiser(site: Site, profile: Profile, key: bytes) -> Anonymiser:
+    """The profile's rules in the site's languages, and the detectors that the site has put beside them."""
+    section = site.config.anonymisation
+    extra = extra_detectors(site.home / section.tagger if section.tagger else None, presidio=section.presidio)
+    return Anonymiser(profile, key, extra=extra, languages=frozenset(section.languages))
+
+
+def _hiding_digest(site: Site, profile: str) -> str:
+    """What stands in a cache's name for all that hides: another tagger or language makes another cache."""
+    section = site.config.anonymisation
+    tagger: list[tuple[str, int, int]] = []
+    if section.tagger:
+        files = sorted((site.home / section.tagger).glob("*"))
+        tagger = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    beside = json.dumps([profile, sorted(section.languages), tagger, section.presidio])
+    return hashlib.sha256(b"cloister/v1/hiding\x00" + beside.encode()).hexdigest()
 
 
 def columns_of(job: Job, section: DataSection) -> Columns:

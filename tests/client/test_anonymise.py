@@ -273,13 +273,12 @@ def site(tmp_path: Path) -> Path:
 
 def test_the_pseudonyms_of_the_command_are_those_of_a_run(site: Path) -> None:
     from client.anonymise_keys import pseudonym_key
-    from client.data import PSEUDONYM_PURPOSE
     from client.site import open_site, pin_coordinator
     from privacy.sealing import Identity
 
     (site / "site.toml").write_text('id = "s1"\n')
     pin_coordinator(site, Identity.generate().public())
-    assert pseudonym_key(site) == open_site(site).subkey(PSEUDONYM_PURPOSE)
+    assert pseudonym_key(site) == open_site(site).subkey("pseudonyms")
 
 
 def test_a_key_that_others_may_read_is_refused(site: Path, tmp_path: Path) -> None:

@@ -243,9 +243,7 @@ class SecAggSection(_Section):
     clip_norm: float = Field(
         100.0, gt=0, le=1e9, description="largest L2 norm of a site's update in one round; longer ones are shortened"
     )
-    headroom_bits: int = Field(
-        1, ge=0, le=16, description="bits of a lane that the largest possible sum leaves free"
-    )
+    headroom_bits: int = Field(1, ge=0, le=16, description="bits of a lane that the largest possible sum leaves free")
     attempts: int = Field(
         3, ge=1, le=100, description="how often a round is attempted, each time with fresh keys, before the run stops"
     )

@@ -44,7 +44,7 @@ class DaemonConfig:
 
     `progress`: the file in which the site's work leaves a note of how far it is. `drain_s`: how long the worker may go
     on after the signal to stop. `idle_s`: how long a worker is kept when there is nothing to do. `metrics_port`: of the
-    Prometheus page on 127.0.0.1, None for no page.
+    Prometheus page on 127.0.0.1, None for no page. `sent`: told of each answer, and its bytes, before it leaves.
     """
 
     coordinator: Coordinator
@@ -55,6 +55,7 @@ class DaemonConfig:
     idle_s: float = 60.0
     metrics_port: int | None = None
     backoff: Callable[[], Backoff] = Backoff
+    sent: Callable[[pb.Task, int], None] = field(default=lambda _task, _size: None)
 
 
 @dataclass
@@ -252,7 +253,9 @@ class Daemon:
             case Next.INTERRUPTED:
                 case.fail(Failure.INTERRUPTED)
             case Next.SEND:
-                self._transfers.upload(self._linked(), task.id, case.answer, case.answered(), lambda _offset: None)
+                answer = case.answered()
+                self._config.sent(task, answer.size)
+                self._transfers.upload(self._linked(), task.id, case.answer, answer, lambda _offset: None)
                 self.counters.add(Count.ANSWERS, self._config.coordinator.site)
                 return True
             case Next.DECLINE:

@@ -41,11 +41,17 @@ def run_daemon(arguments: argparse.Namespace) -> int:
     from client.link.renewal import Renewer
     from client.link.worker import SITE_APP
     from protocol.eventlog import EventLog
+    from protocol.link import link_pb2 as pb
     from protocol.link.logs import log, log_to_stderr
 
     home: Path = arguments.dir.resolve()
     membership = read_membership(home)
     log_to_stderr()
+    events = EventLog(home / STATE_DIR / EVENTS_FILE, read_identity(home), clock=time.time)
+
+    def sent(task: pb.Task, size: int) -> None:
+        events.append("coordinator", "answer.send", task.run, {"kind": task.kind, "task": task.id, "bytes": size})
+
     daemon = Daemon(
         DaemonConfig(
             coordinator=Coordinator(
@@ -58,12 +64,12 @@ def run_daemon(arguments: argparse.Namespace) -> int:
             desk=home / STATE_DIR / DESK_DIR,
             progress=home / STATE_DIR / "progress.json",
             metrics_port=arguments.metrics_port,
+            sent=sent,
         )
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
     stop = threading.Event()
-    events = EventLog(home / STATE_DIR / EVENTS_FILE, read_identity(home), clock=time.time)
     renewer = Renewer(home, events, time.time)
 
     def failed(error: CloisterError) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from learning.storage import make_private_dir
-from privacy.errors import CloisterError, QuorumError
+from privacy.errors import CloisterError, TrainingError
+from protocol.eventlog import Detail, EventLog
 from protocol.link.logs import log, log_to_stderr
 from protocol.plans import base_of
 from server.app import Setup, run_job
@@ -20,6 +22,7 @@ from server.coordinator import open_coordinator, read_roster
 from server.folder import write_result
 from server.halting import HaltingGrid
 from server.link.grid import LinkGrid
+from server.link.membership import EVENTS_FILE
 from server.link.presence import Presence
 from server.link.runs import OUT_DIR, WORK_DIR, Runs
 from server.link.serve import link_folder
@@ -47,8 +50,12 @@ def go(home: Path, run: str) -> None:
         error = _run(home, run, runs)
     except CloisterError as refused:
         error = refused
-    runs.end(run, str(error) if error is not None else "")
-    log("run over", {"run": run, "error": str(error) if error is not None else ""})
+    reason = str(error) if error is not None else ""
+    coordinator = open_coordinator(home)
+    details: dict[str, Detail] = {"error": reason[:500], "rounds": runs.status(run).round}
+    EventLog(home / EVENTS_FILE, coordinator.identity, clock=time.time).append("coordinator", "job.end", run, details)
+    runs.end(run, reason)
+    log("run over", {"run": run, "error": reason})
 
 
 def _run(home: Path, run: str, runs: Runs) -> CloisterError | None:
@@ -88,7 +95,7 @@ def _stop_of(runs: Runs, run: str) -> Callable[[], CloisterError | None]:
     def halted() -> CloisterError | None:
         if not runs.stop_wanted(run):
             return None
-        return QuorumError("the run", expected="to go on", found="its operator stopped it")
+        return TrainingError("the run", expected="to go on", found="its operator stopped it")
 
     return halted
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import socket
 import sys
 import threading
 import time
@@ -87,7 +88,8 @@ def run_serve(arguments: argparse.Namespace) -> int:
     log_to_stderr()
     trust = open_trust(home)
     authority, supervisor, desk = trust.authority, Supervisor(home), EnrolmentDesk(trust)
-    told = arguments.public_address or arguments.address
+    address = _with_a_port(arguments.address)
+    told = arguments.public_address or address
     serving = Serving(
         admits=lambda peer: authority.is_current(peer.subject, peer.serial),
         release=version("cloister"),
@@ -97,16 +99,14 @@ def run_serve(arguments: argparse.Namespace) -> int:
     )
     enrolments: list[Any] = []
 
-    def ready(port: int) -> None:
-        host = arguments.address.rpartition(":")[0]
-        told = arguments.public_address or f"{host}:{port}"
+    def ready(_port: int) -> None:
         servicer = EnrolmentServicer(desk, told)
         enrolments.append(serve_enrolment(servicer, authority, arguments.enrolment))
         threading.Thread(target=supervisor.run, name="runs", daemon=True).start()
         write_note(home / SERVING_FILE, {"link": told, "enrolment_port": enrolments[0].port})
 
     try:
-        serve(home, lambda: link_tls(authority), arguments.address, serving, ready)
+        serve(home, lambda: link_tls(authority), address, serving, ready)
     finally:
         (home / SERVING_FILE).unlink(missing_ok=True)
         supervisor.stop()
@@ -118,14 +118,29 @@ def run_serve(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _with_a_port(address: str) -> str:
+    """host:port with a free port in the place of 0: sites are told where to call before anything is served."""
+    host, _, port = address.rpartition(":")
+    if port != "0":
+        return address
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return f"{host}:{probe.getsockname()[1]}"
+
+
 def run_submit(arguments: argparse.Namespace) -> int:
     """Queue a job; print its run."""
+    from protocol.eventlog import EventLog
     from server.coordinator import open_coordinator
+    from server.link.membership import EVENTS_FILE, OPERATOR
     from server.link.runs import Runs
 
     job = read_job(arguments.job)
-    open_coordinator(arguments.dir)
+    coordinator = open_coordinator(arguments.dir)
     run, new = Runs(arguments.dir).submit(job)
+    if new:
+        events = EventLog(arguments.dir / EVENTS_FILE, coordinator.identity, clock=time.time)
+        events.append(OPERATOR, "job.submit", run, {"digest": job.digest()})
     lines = [run] if new else [run, "this job is under way already"]
     answer(arguments, {"run": run, "new": new}, lines)
     return 0

@@ -16,7 +16,9 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
+from client.site import open_site
 from privacy.errors import ConfigError
+from protocol.eventlog import read_events, verify
 from protocol.job import read_job
 from server.folder import MODEL_DIR, RESULT_FILE
 from server.link.runs import OUT_DIR, Runs, RunState
@@ -155,6 +157,10 @@ def test_a_stopped_run_says_so_and_goes_on_when_it_is_resumed(tmp_path: Path, ti
         assert found.runs.status(found.run).state is RunState.STOPPED
         with pytest.raises(ConfigError, match="over"):
             found.runs.stop(found.run)
+        site = found.home.parent / "sites" / "site-01"
+        verify(site / "state" / "events.jsonl", open_site(site).identity.public())
+        sent = [event for event in read_events(site / "state" / "events.jsonl") if event.action == "answer.send"]
+        assert {event.details["kind"] for event in sent} == {"query.hello", "train", "query.secagg"}
         left = json.loads((found.runs.folder(found.run) / OUT_DIR / RESULT_FILE).read_text())
         assert left["status"] == "stopped" and "operator" in left["error"]
         found.runs.resume(found.run)

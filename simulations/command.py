@@ -19,26 +19,13 @@ from simulations.workspace import Question
 def register(commands: Any) -> None:
     """Add this floor's commands to `cloister`."""
     parser = commands.add_parser("simulate", help="try a job with many sites on this machine")
-    parser.add_argument("job", type=Path, help="the job file")
-    parser.add_argument(
-        "--data", type=Path, required=True, help="CSV, TSV, JSONL or Parquet file of all sites' records"
-    )
-    parser.add_argument("--test", type=Path, help="a file for the test; else a part of --data is held out")
-    parser.add_argument("--sites", type=int, default=3, help="number of sites (default 3)")
-    parser.add_argument("--partition", default="iid", help="iid, dirichlet:ALPHA or column:NAME (default iid)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for result.json, report.html and the model")
+    _add_question(parser)
     parser.add_argument("--compare", action="store_true", help="also train pooled, alone, and without privacy")
     _common(parser)
     parser.set_defaults(run=run_simulate)
     up = commands.add_parser("up", help="run a job over a coordinator and sites as processes of their own, with mTLS")
-    up.add_argument("job", type=Path, help="the job file")
-    up.add_argument("--data", type=Path, required=True, help="data file of all sites' records")
-    up.add_argument("--test", type=Path, help="a file for the test; else a part of --data is held out")
-    up.add_argument("--sites", type=int, default=3, help="number of sites (default 3)")
-    up.add_argument("--partition", default="iid", help="iid, dirichlet:ALPHA or column:NAME (default iid)")
-    up.add_argument("--out", type=Path, required=True, help="folder for result.json, report.html and the model")
-    up.add_argument("--seed", type=int, help="overrides training.seed")
-    up.add_argument("--json", action="store_true", help="print result.json instead of a table")
+    _add_question(up)
+    _add_shown(up)
     up.set_defaults(run=run_up)
     demo = commands.add_parser("demo", help="a private federation of three hospitals with invented notes")
     demo.add_argument("--out", type=Path, help="folder for the result (default: runs/demo, runs/demo-2, ...)")
@@ -48,22 +35,40 @@ def register(commands: Any) -> None:
     demo.set_defaults(run=run_demo)
 
 
+def _add_question(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", type=Path, help="the job file")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="CSV, TSV, JSONL or Parquet file of all sites' records"
+    )
+    parser.add_argument("--test", type=Path, help="a file for the test; else a part of --data is held out")
+    parser.add_argument("--sites", type=int, default=3, help="number of sites (default 3)")
+    parser.add_argument("--partition", default="iid", help="iid, dirichlet:ALPHA or column:NAME (default iid)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for result.json, report.html and the model")
+
+
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", type=int, default=0, help="sites computed at once (default: one a core)")
+    _add_shown(parser)
+
+
+def _add_shown(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="overrides training.seed")
     parser.add_argument("--json", action="store_true", help="print result.json instead of a table")
 
 
-def run_simulate(arguments: argparse.Namespace) -> int:
-    """Run a job of the researcher's."""
-    question = Question(
+def _question(arguments: argparse.Namespace) -> Question:
+    return Question(
         job=_seeded(read_job(arguments.job), arguments.seed),
         data=arguments.data,
         test=arguments.test,
         sites=arguments.sites,
         partition=arguments.partition,
     )
-    return _run(question, arguments.out, arguments, compare=arguments.compare)
+
+
+def run_simulate(arguments: argparse.Namespace) -> int:
+    """Run a job of the researcher's."""
+    return _run(_question(arguments), arguments.out, arguments, compare=arguments.compare)
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
@@ -85,14 +90,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
 
 def run_up(arguments: argparse.Namespace) -> int:
     """Run a job over processes of its own."""
-    question = Question(
-        job=_seeded(read_job(arguments.job), arguments.seed),
-        data=arguments.data,
-        test=arguments.test,
-        sites=arguments.sites,
-        partition=arguments.partition,
-    )
-    return _up(question, arguments.out, arguments)
+    return _up(_question(arguments), arguments.out, arguments)
 
 
 def _up(question: Question, out: Path, arguments: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from simulations.notes import COLUMNS, DEPARTMENTS, generate_notes, leaks
 from tests.simulations.runs import left, short_temp, start
 
 COUNT = 300
+LOGS = ("cloister-*/ray/session_2*/logs/**/*", "cloister-*/*.log", "cloister-*/**/events.jsonl")
 
 
 def test_the_job_asks_for_what_the_notes_have() -> None:
@@ -56,21 +57,23 @@ class Logs:
 
     def _watch(self) -> None:
         while not self._over.wait(0.3):
-            for path in self._folder.glob("cloister-*/ray/session_2*/logs/**/*"):
-                try:
-                    self.texts[str(path)] = path.read_text(encoding="utf-8", errors="replace")
-                except OSError:
-                    continue
+            for pattern in LOGS:
+                for path in self._folder.glob(pattern):
+                    try:
+                        self.texts[str(path)] = path.read_text(encoding="utf-8", errors="replace")
+                    except OSError:
+                        continue
 
 
 @pytest.mark.full
 @pytest.mark.model
-def test_no_planted_identifier_comes_out_of_the_demo(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [[], ["--simulate"]], ids=["processes", "simulated"])
+def test_no_planted_identifier_comes_out_of_the_demo(tmp_path: Path, how: list[str]) -> None:
     notes = generate_notes(COUNT, demo_job().training.seed)
     out = tmp_path / "out"
     with short_temp() as temp:
         logs = Logs(temp)
-        process = start(temp, "demo", "--notes", str(COUNT), "--out", out)
+        process = start(temp, "demo", "--notes", str(COUNT), "--out", out, *how)
         try:
             stdout, stderr = process.communicate(timeout=900)
         except subprocess.TimeoutExpired:
@@ -82,7 +85,7 @@ def test_no_planted_identifier_comes_out_of_the_demo(tmp_path: Path) -> None:
         assert left(temp) == []
     texts = {"stdout": stdout, "stderr": stderr, **logs.texts, **readable(out)}
     assert {"result.json", "report.html", "model/config.json"} <= set(texts)
-    assert any("logs" in name for name in logs.texts)
+    assert any("logs" in name or name.endswith("site-01.log") for name in logs.texts)
     own_words = (find_base("minilm").folder / "tokenizer.json").read_text(encoding="utf-8")
     expected = {name: [] for name in texts} | {"model/tokenizer.json": leaks(own_words, notes)}  # a town, for one
     assert {name: leaks(text, notes) for name, text in texts.items()} == expected

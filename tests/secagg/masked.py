@@ -113,8 +113,11 @@ def vector(state):
 
 
 def off_by(sites, weights, bits=32):
-    """How far a masked mean may be from the plain one: a step of rounding a site, and the model's float32."""
-    step = CLIP / ((2 ** (bits - 1) - 1) // sites)
+    """How far a masked mean may be from the plain one: a step of rounding a site, and the model's float32.
+
+    A job leaves one bit of a lane free beside the sign, unless it says otherwise.
+    """
+    step = CLIP / ((2 ** (bits - 2) - 1) // sites)
     return sites * step * max(weights.values()) / sum(weights.values()) + 1e-7
 
 

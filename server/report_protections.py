@@ -177,8 +177,8 @@ def _sealed(facts: Facts) -> Protection:
             shown="On",
             means="Every message between a site and the coordinator was encrypted for its receiver and signed by its "
             "sender: nobody on the way could read or change it.",
-            not_promised="that the coordinator cannot read an update: it is the receiver. Who wrote to whom, when, and "
-            "how much, can be seen on the way.",
+            not_promised=("" if facts.protected("secure_aggregation") else _RECEIVER)
+            + "that it stays unseen who wrote to whom, when, and how much.",
         )
     means = (
         "Messages were not sealed by Cloister."
@@ -217,6 +217,9 @@ def _secure_aggregation(facts: Facts) -> Protection:
         not_promised="that the coordinator cannot study one site's update by itself"
         + (", within the limits of differential privacy above." if noised else "; texts may be recovered from it."),
     )
+
+
+_RECEIVER = "that the coordinator cannot read an update, for it is the receiver, or "
 
 
 def _colluders(sites: int) -> str:

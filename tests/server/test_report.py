@@ -211,6 +211,7 @@ def test_all_protections_are_listed_with_what_they_do_not_promise(whole: dict[st
     assert all("Not promised: " in page.row(name)[2] for name in PROTECTIONS)
     assert "18 identifiers of the HIPAA Safe Harbor" in page.row("Anonymised text")[2]
     assert "each site's noised update" in page.row("Secure aggregation")[2]
+    assert "the coordinator cannot read an update" in page.row("Sealed messages")[2]
 
 
 @pytest.mark.parametrize(("sites", "colluders"), [(3, "one other site"), (4, "2 other sites"), (10, "4 other sites")])
@@ -220,6 +221,7 @@ def test_a_masked_run_says_what_the_coordinator_saw_and_who_could_help_it_to_mor
     assert row[1] == "On"
     assert "never the update of one site" in row[2]
     assert f"a coordinator that lies with the help of {colluders}" in row[2]
+    assert "cannot read an update" not in page_of(result_of(Scene(masked=True, sizes=sizes, rounds=1, planned=1))).text
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ from server.worker import Worker
 
 DEFAULT_WINDOW = 4
 DEFAULT_TIMEOUT_S = 24 * 3600.0
+NUMBERS = 1 << 32
+"""Sequence numbers that a run may use before it is taken up afresh."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,7 @@ class Setup:
     folder for prepared held-out data, which runs over the same data may share (default: one in `work`).
     `roster_epoch`: grows with every change of the roster. `grace_s`: how long to wait for the others once the job's
     fewest sites are there. `resumable`: keep each round's progress in `work`, and go on from what is there.
+    `afresh`: how often the run was taken up after it had ended: each time its requests and attempts get new numbers.
     """
 
     run: str
@@ -63,6 +66,7 @@ class Setup:
     roster_epoch: int = 1
     grace_s: float = 60.0
     resumable: bool = False
+    afresh: int = 0
 
     def sites(self) -> Roster:
         """The roster as secure aggregation pins it."""
@@ -127,9 +131,12 @@ class _Run:
         self._timed("prepare", self._prepare)
         window = WindowGrid(self._host, setup.window)
         sealed = SealingGrid(window, run=setup.run, identity=setup.identity, roster=setup.roster)
+        sealed.restore(setup.afresh * NUMBERS, {})
         kept = load_progress(setup.work, self._record) if setup.resumable else None
         cohort = self._cohort(window, sealed, kept)
-        one = one_reply_layer(sealed, job=job, roster=setup.sites(), cohort=cohort, record=self._record)
+        one = one_reply_layer(
+            sealed, job=job, roster=setup.sites(), cohort=cohort, record=self._record, afresh=setup.afresh
+        )
         checked = RollbackGrid(one, margin=self._margin(), loss=self._held_out_loss, record=self._record)
         self._sealed, self._checked = sealed, checked
         self._record.stage("training")
@@ -142,7 +149,7 @@ class _Run:
         setup, job = self._setup, self._setup.job
         if kept is not None:
             self._record.stage(f"going on after round {kept.round}")
-            sealed.restore(kept.sequence, kept.site_of)
+            sealed.restore(max(kept.sequence, setup.afresh * NUMBERS), kept.site_of)
             node_of = {site: node for node, site in kept.site_of.items()}
             terms = {node_of[site]: each for site, each in self._record.terms.items() if site in node_of}
             return Cohort(shares=shares_of(terms, job.federation.weights))
@@ -193,6 +200,8 @@ class _Run:
         first = self._worker.initial() if kept is None else kept.model
         if kept is not None:
             self._take_up(kept, strategy)
+            if self._stopping.over:
+                return
         try:
             strategy.start(
                 grid=LaterRounds(grid, after) if after else grid,
@@ -212,7 +221,7 @@ class _Run:
         self._checked.best = values["rollback_best"]
         self._stopping.restore(values["stopping"])
         self._outcome.best_round = int(values["best_round"])
-        self._kept = self._setup.work / str(values["kept"])
+        self._kept = self._setup.work / str(values["kept"]) if values["kept"] else None
 
     def _save(self, number: int, arrays: ArrayRecord) -> None:
         if not self._setup.resumable:
@@ -238,6 +247,8 @@ class _Run:
         """Called by the strategy before the first and after each round: checkpoint, then measure."""
         path = self._worker.checkpoint("latest", as_float32(arrays))
         if number == 0:
+            if not self._record.rounds:
+                self._save(0, arrays)  # who has greeted, before anything is asked of them
             return None
         metrics = self._worker.evaluate(path, HeldOut.TEST)
         self._record.measured(
@@ -276,10 +287,13 @@ class _Run:
             self._outcome.seconds[name] = round(time.monotonic() - start, 3)
 
 
-def one_reply_layer(grid: Grid, *, job: Job, roster: Roster, cohort: Cohort, record: RunRecord) -> GridLayer:
+def one_reply_layer(
+    grid: Grid, *, job: Job, roster: Roster, cohort: Cohort, record: RunRecord, afresh: int = 0
+) -> GridLayer:
     """The layer that makes one reply of a round: masked where the job asks for it, which it does unless it says no."""
     if job.secagg.enabled:
-        return SecAggGrid(grid, job=job, roster=roster, shares=cohort.shares, record=record)
+        first = afresh * job.secagg.attempts
+        return SecAggGrid(grid, job=job, roster=roster, shares=cohort.shares, record=record, first_attempt=first)
     kind = SingleGrid if job.federation.strategy.needs_single_updates else SummingGrid
     return kind(grid, shares=cohort.shares, min_sites=job.federation.min_sites, record=record)
 

@@ -26,6 +26,7 @@ from privacy.secagg import (
     Advert,
     Attestation,
     Coordinator,
+    Fault,
     InputSeal,
     Mean,
     Reveal,
@@ -59,15 +60,14 @@ from server.rounds import Share, answers, arrays_of, one_reply, spent_of, too_fe
 
 FINAL = frozenset({Refusal.POLICY, Refusal.BUDGET, Refusal.CONFIG, Refusal.DATA})
 """Refusals that another attempt does not change."""
-
-
 _Take = Callable[[Coordinator, int, RecordDict], Coordinator]
 
 
 class SecAggGrid(GridLayer):
     """Yields one reply for a round of training: the model plus the weighted mean of updates that nobody saw.
 
-    `shares`: by node id; `roster`: as the sites approved it; `clock`: seconds. Other messages pass through.
+    `shares`: by node id; `roster`: as the sites approved it; `clock`: seconds; `first_attempt`: the number of a round's
+    first attempt, which no site may have seen. Other messages pass through.
     Raises: QuorumError when no attempt had enough sites; ProtocolError when the sum is none that honest sites make.
     """
 
@@ -80,8 +80,10 @@ class SecAggGrid(GridLayer):
         shares: Mapping[int, Share],
         record: RunRecord,
         clock: Callable[[], float] = time.monotonic,
+        first_attempt: int = 0,
     ) -> None:
         super().__init__(inner)
+        self._first_attempt = first_attempt
         self._job, self._roster, self._shares, self._record = job, roster, dict(shares), record
         self._cohort = Cohort(weights={share.site: share.units for share in shares.values()})
         self._clock = clock
@@ -111,6 +113,7 @@ class SecAggGrid(GridLayer):
             digest=model_digest(self._job, model),
             timeout=timeout,
             clock=self._clock,
+            first_attempt=self._first_attempt,
         )
         mean, weight = work.mean([request.metadata.dst_node_id for request in requests])
         arrays = {name: model[name] + part for name, part in shaped(mean.update, model).items()}
@@ -133,23 +136,38 @@ class _Round:
     digest: bytes
     timeout: float | None
     clock: Callable[[], float]
+    first_attempt: int
     trained: set[int] = field(default_factory=set)
 
     def mean(self, nodes: list[int]) -> tuple[Mean, float]:
         """The weighted mean and the weight of those in it, as a share of the largest site's."""
-        asked = set(nodes)
-        for attempt in range(self.job.secagg.attempts):
+        asked, fewest, left = set(nodes), self._plan().quorum, self.job.secagg.attempts
+        while True:
             try:
-                return self._attempt(attempt, sorted(asked))
-            except QuorumError as error:
-                final = [drop for drop in self.record.rounds[-1].dropped if drop.code in FINAL]
-                asked -= {node for node in asked if self.shares[node].site in {drop.site for drop in final}}
-                fewest = self._plan().quorum
-                if attempt + 1 == self.job.secagg.attempts or len(asked) < fewest:
+                return self._attempt(self.first_attempt + self.job.secagg.attempts - left, sorted(asked))
+            except (QuorumError, Fault) as error:
+                left -= 1
+                gone = self._gone(error)
+                asked = {node for node in asked if self.shares[node].site not in {drop.site for drop in gone}}
+                if not left or len(asked) < fewest:
                     raise too_few(self.record, self.order.round, self._left(), fewest) from error
-                self.record.attempted(attempt + 1, str(error))
-                self.record.rounds[-1].dropped.extend(final)  # not asked again, and still not in the round
-        raise QuorumError(f"round {self.order.round}", expected="an attempt", found="none")
+                self.record.attempted(self.job.secagg.attempts - left, str(error))
+                self.record.rounds[-1].dropped.extend(gone)  # not asked again, and still not in the round
+
+    def _gone(self, error: QuorumError | Fault) -> list[Drop]:
+        """Who is not asked again: sites that refused for good, and one that dealt or masked nonsense.
+
+        Raises: the error itself, when it is a fault of this side.
+        """
+        entry = self.record.rounds[-1]
+        if isinstance(error, Fault):
+            if error.party not in self.cohort.weights:
+                raise error
+            liar = Drop(site=error.party, code=Refusal.PROTOCOL, reason=str(error))
+            entry.dropped[:] = [drop for drop in entry.dropped if drop.site != error.party]
+            self.record.dropped(liar)
+            return [*(drop for drop in entry.dropped if drop.code in FINAL), liar]
+        return [drop for drop in entry.dropped if drop.code in FINAL]
 
     def _left(self) -> int:
         gone = {drop.site for drop in self.record.rounds[-1].dropped}

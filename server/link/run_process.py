@@ -7,6 +7,7 @@ since is not asked for again.
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -58,6 +59,18 @@ def go(home: Path, run: str) -> None:
     log("run over", {"run": run, "error": reason})
 
 
+def resume(home: Path, run: str) -> None:
+    """Queue a stopped run again. Raises: ConfigError when it is complete or under way; nothing is changed then."""
+    runs = Runs(home)
+    if runs.resumed(run).afresh > runs.status(run).afresh:
+        store, presence = Store(link_folder(home)), Presence(link_folder(home))
+        LinkGrid(store, presence, run=run, sites=list).settle()  # no site goes on with what is asked anew
+        presence.close()
+        store.close()
+    shutil.rmtree(runs.folder(run) / OUT_DIR, ignore_errors=True)  # what it left when it was stopped
+    runs.resume(run)  # last: the server may start it at once
+
+
 def _run(home: Path, run: str, runs: Runs) -> CloisterError | None:
     coordinator, job, folder = open_coordinator(home), runs.job(run), runs.folder(run)
     base_sha256 = base_of(job).sha256
@@ -74,6 +87,7 @@ def _run(home: Path, run: str, runs: Runs) -> CloisterError | None:
         nodes=len(coordinator.roster),
         window=WINDOW,
         resumable=True,
+        afresh=runs.status(run).afresh,
     )
     store, presence = Store(link_folder(home)), Presence(link_folder(home))
     try:

@@ -42,7 +42,9 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class RunStatus:
-    """Where a run stands. Times are seconds since 1970, 0 for not yet; `starts`: how often its process was started."""
+    """Where a run stands. Times are seconds since 1970, 0 for not yet; `starts`: how often its process was
+    started since it last began a round; `afresh`: how often it was resumed after it had come to an end by itself.
+    """
 
     run: str
     job: str
@@ -52,6 +54,7 @@ class RunStatus:
     started: float = 0.0
     ended: float = 0.0
     starts: int = 0
+    afresh: int = 0
     round: int = 0
     rounds: int = 0
     error: str = ""
@@ -124,7 +127,15 @@ class Runs:
         )
 
     def at_round(self, run: str, number: int) -> None:
-        self._write(replace(self.status(run), round=number))
+        """A round begins. One that is new shows that the process gets on: its earlier deaths no longer count."""
+        status = self.status(run)
+        self._write(replace(status, round=number, starts=1 if number > status.round else status.starts))
+
+    def put_by(self, run: str) -> None:
+        """Its process was ended together with the server: that is no death."""
+        status = self.status(run)
+        if not status.state.over:
+            self._write(replace(status, starts=status.starts - 1))
 
     def end(self, run: str, error: str) -> None:
         """It is over; `error` is empty when it is complete."""
@@ -137,13 +148,23 @@ class Runs:
             raise ConfigError(f"run {run}", expected="one that is under way", found="one that is over")
         write_private(self.folder(run) / _STOP, b"")
 
-    def resume(self, run: str) -> None:
-        """Queue a run that was stopped. Raises: ConfigError when it is complete or under way."""
+    def resumed(self, run: str) -> RunStatus:
+        """The status of a stopped run when it is queued again.
+
+        After the operator's stop it asks again what it was asking; after an end of its own it asks anew, under numbers
+        that no site has seen. Raises: ConfigError when it is complete or under way.
+        """
         status = self.status(run)
         if status.state is not RunState.STOPPED:
             raise ConfigError(f"run {run}", expected="one that was stopped", found=f"one that is {status.state.value}")
+        afresh = status.afresh + (not self.stop_wanted(run))
+        return replace(status, state=RunState.QUEUED, ended=0.0, starts=0, afresh=afresh, error="")
+
+    def resume(self, run: str) -> None:
+        """Queue a run that was stopped. Raises: as `resumed`."""
+        status = self.resumed(run)
         (self.folder(run) / _STOP).unlink(missing_ok=True)
-        self._write(replace(status, state=RunState.QUEUED, ended=0.0, starts=0, error=""))
+        self._write(status)
 
     def stop_wanted(self, run: str) -> bool:
         return (self.folder(run) / _STOP).exists()

@@ -230,11 +230,9 @@ def run_stop(arguments: argparse.Namespace) -> int:
 
 def run_resume(arguments: argparse.Namespace) -> int:
     """Queue a stopped run again: it goes on after its last whole round."""
-    from server.link.runs import OUT_DIR, Runs
+    from server.link.run_process import resume
 
-    runs = Runs(arguments.dir)
-    runs.resume(arguments.run_id)
-    shutil.rmtree(runs.folder(arguments.run_id) / OUT_DIR, ignore_errors=True)  # what it left when it was stopped
+    resume(arguments.dir, arguments.run_id)
     answer(arguments, {"run": arguments.run_id}, [f"{arguments.run_id} is queued"])
     return 0
 

@@ -13,7 +13,7 @@ from server.link.runs import Runs, RunState, RunStatus
 
 POLL_S = 0.5
 MOST_STARTS = 5
-"""How often a run's process may die before the run counts as stopped; the operator can resume it."""
+"""How often a run's process may die in one round before the run counts as stopped; the operator can resume it."""
 END_S = 20.0
 
 
@@ -54,7 +54,7 @@ class Supervisor:
     def _may_start(self, status: RunStatus) -> bool:
         if status.starts < MOST_STARTS:
             return True
-        self._runs.end(status.run, f"its process died {status.starts} times; the server's log says where")
+        self._runs.end(status.run, f"its process died {status.starts} times in one round; the server's log says where")
         return False
 
     def _ended(self, code: int) -> None:
@@ -65,6 +65,7 @@ class Supervisor:
     def _end(self) -> None:
         if self._process is None:
             return
+        self._runs.put_by(self._current)
         self._process.terminate()
         try:
             self._process.wait(timeout=END_S)

@@ -57,6 +57,12 @@ def kept_update(federation, site):
         return np.load(stream)
 
 
+def kept_release(federation, site):
+    """The bytes that name the release of the update that waits at a site, or None."""
+    path = run_folder(federation, site) / "secagg.update.npy"
+    return path.read_bytes()[:_HEAD_BYTES] if path.exists() else None
+
+
 def keep_instead(federation, site, update):
     """A site that lies about its update, or whose disk did: another array waits to be masked."""
     path = run_folder(federation, site) / "secagg.update.npy"
@@ -67,7 +73,7 @@ def keep_instead(federation, site, update):
 
 
 def after_training(federation, do):
-    """Call `do(site, round)` whenever a site has trained."""
+    """Call `do(site)` whenever a site has answered what it was asked to train."""
 
     def hosted(app):
         def answer(message, context):
@@ -88,11 +94,14 @@ class Kept:
 
     def __init__(self, federation):
         self.by_site = {site: [] for site in federation.names.values()}
+        seen = set()
 
         def note(site):
-            update = kept_update(federation, site)
-            if update is not None:
-                self.by_site[site].append(update.astype(np.float64))
+            """An update of an earlier round still lies there when a site refuses to train."""
+            release = kept_release(federation, site)
+            if release is not None and release not in seen:
+                seen.add(release)
+                self.by_site[site].append(kept_update(federation, site).astype(np.float64))
 
         after_training(federation, note)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from privacy.errors import ProtocolError
-from privacy.secagg import InputSeal, Reveal, Signed, read_signed
+from privacy.secagg import InputSeal, Reveal, Signed, read_signed, shamir
 from protocol.secagg import WORD, input_of, word_of, word_record
 from server.record import EventKind, RunRecord
 from tests.secagg.masked import Kept, Script, lost, masked, mean_of, off_by, size_of, vector
@@ -196,3 +196,29 @@ def test_a_share_that_its_owner_did_not_deal_is_not_used_and_its_holder_named(tm
 
     federation.dishonest(LIAR, STEPS["unmask"], forged)
     assert_the_others_are_summed(federation, "unmask", "revealed a share that site-01 did not deal")
+
+
+def test_a_dealer_of_nonsense_is_named_left_out_and_the_round_attempted_without_it(tmp_path, tiny_base, monkeypatch):
+    """Its shares of b give no secret that it committed to, which shows only when the masks come off."""
+    job = {"privacy": {"enabled": True, "epsilon": 6.0, "spare_rounds": 8}}
+    federation = masked(
+        tmp_path, tiny_base, sites=4, job={**job, "federation": {"rounds": 1}, "secagg": {"attempts": 2}}, sizes=True
+    )
+    split = shamir.split
+
+    def dealt(secret, threshold, points):
+        shares = split(secret, threshold, points)
+        return {point: bytes(33) for point in shares} if federation.site_now == LIAR else shares
+
+    monkeypatch.setattr(shamir, "split", dealt)
+    kept = Kept(federation)
+    before, after = map(vector, federation.run().models)
+    (entry,), units = federation.record.rounds, size_of(federation)
+    honest = [site for site in units if site != LIAR]
+    assert entry.attempts == 2
+    assert sorted(entry.participants) == honest
+    assert [(drop.site, drop.code) for drop in entry.dropped] == [(LIAR, "protocol")]
+    assert "do not give the secret" in entry.dropped[0].reason
+    assert [len(kept[site]) for site in units] == [2, 1, 2, 2]  # what may be out is trained, and charged, again
+    plain = mean_of({site: kept[site][1] for site in honest}, units)
+    assert np.abs(after - before - plain).max() <= off_by(4, units) * 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from privacy.errors import ConfigError
 from protocol.eventlog import read_events, verify
 from protocol.job import read_job
 from server.folder import MODEL_DIR, RESULT_FILE
+from server.link.run_process import resume
 from server.link.runs import OUT_DIR, Runs, RunState
 from simulations import up as ups
 from simulations.terminal import RunDisplay
@@ -116,15 +116,23 @@ def weights(folder: Path) -> dict[str, np.ndarray]:
     return load_file(folder / MODEL_DIR / "head.safetensors")
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("victim", ["run", "serve", "worker", "daemon"])
-def test_a_killed_process_changes_nothing_of_the_result(tmp_path: Path, tiny_base: TinyBase, victim: str) -> None:
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "hurt").mkdir()
-    whole = scene(tmp_path / "whole", tiny_base, lambda _scene: None)
+@pytest.fixture(scope="module")
+def weights_of_a_whole_run(tmp_path_factory: pytest.TempPathFactory, tiny_base: TinyBase) -> set[str]:
+    """The names of the head's tensors after a run that nobody hurt."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert scene(folder, tiny_base, lambda _scene: None)["status"] == "complete"
+    return set(weights(folder / "out"))
 
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("victim", "number"), [("run", 1), ("run", 2), ("serve", 1), ("serve", 2), ("worker", 2), ("daemon", 2)]
+)
+def test_a_killed_process_changes_nothing_of_the_result(
+    tmp_path: Path, tiny_base: TinyBase, weights_of_a_whole_run: set[str], victim: str, number: int
+) -> None:
     def harm(found: Scene) -> None:
-        found.until(lambda: found.runs.status(found.run).round >= 2)
+        found.until(lambda: found.runs.status(found.run).round >= number)
         if victim == "run":
             found.kill("server.link.run_process")
         elif victim == "worker":
@@ -141,11 +149,11 @@ def test_a_killed_process_changes_nothing_of_the_result(tmp_path: Path, tiny_bas
             words = ("server.cli", "coordinator", "serve", found.home, "--address", port, "--enrolment", "127.0.0.1:0")
             found.running.start("coordinator", *words)
 
-    hurt = scene(tmp_path / "hurt", tiny_base, harm)
-    assert hurt["status"] == whole["status"] == "complete"
+    hurt = scene(tmp_path, tiny_base, harm)
+    assert hurt["status"] == "complete"
     names = ["site-01", "site-02", "site-03"]
     assert [entry["participants"] for entry in hurt["rounds"]] == [names] * 3  # type: ignore[attr-defined]
-    assert set(weights(tmp_path / "hurt" / "out")) == set(weights(tmp_path / "whole" / "out"))
+    assert set(weights(tmp_path / "out")) == weights_of_a_whole_run
 
 
 @pytest.mark.full
@@ -163,9 +171,34 @@ def test_a_stopped_run_says_so_and_goes_on_when_it_is_resumed(tmp_path: Path, ti
         assert {event.details["kind"] for event in sent} == {"query.hello", "train", "query.secagg"}
         left = json.loads((found.runs.folder(found.run) / OUT_DIR / RESULT_FILE).read_text())
         assert left["status"] == "stopped" and "operator" in left["error"]
-        found.runs.resume(found.run)
-        shutil.rmtree(found.runs.folder(found.run) / OUT_DIR)
+        resume(found.home, found.run)
 
     result = scene(tmp_path, tiny_base, harm)
     assert result["status"] == "complete"
     assert [entry["round"] for entry in result["rounds"]] == [1, 2, 3]  # type: ignore[attr-defined]
+
+
+@pytest.mark.full
+def test_a_run_that_ended_for_want_of_a_site_goes_on_when_the_site_takes_part_again(
+    tmp_path: Path, tiny_base: TinyBase
+) -> None:
+    granted, withdrawn = "without_privacy = true", "without_privacy = false"
+
+    def harm(found: Scene) -> None:
+        found.until(lambda: found.runs.status(found.run).round >= 1)
+        site = found.home.parent / "sites" / "site-02" / "site.toml"
+        text = site.read_text()
+        assert granted in text
+        site.write_text(text.replace(granted, withdrawn))
+        found.until(found.over)
+        status = found.runs.status(found.run)
+        assert status.state is RunState.STOPPED and status.afresh == 0
+        assert "expected at least 3 sites" in status.error and "site-02: policy" in status.error
+        site.write_text(text)
+        resume(found.home, found.run)
+        assert found.runs.status(found.run).afresh == 1
+
+    result = scene(tmp_path, tiny_base, harm)
+    assert result["status"] == "complete"
+    rounds: list[dict[str, object]] = result["rounds"]  # type: ignore[assignment]
+    assert [entry["participants"] for entry in rounds[-2:]] == [["site-01", "site-02", "site-03"]] * 2

@@ -6,7 +6,6 @@ Its steps cross the wire under one kind of message; each carries the step's name
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
+from privacy.content_hash import content_hash
 from privacy.errors import ConfigError, ProtocolError
 from privacy.sealing import PublicIdentity
 from privacy.secagg import Context, LaneWidth, Roster, SecAggPlan, Session, smallest_threshold
@@ -129,8 +129,8 @@ def session_of(
 
 
 def model_digest(job: Job, model: Arrays) -> bytes:
-    """SHA-256 (32 bytes) over the job, its DP settings among it, and the round's first weights by name and shape."""
-    digest = hashlib.sha256(b"cloister/v1/secagg/model\x00" + bytes.fromhex(job.digest()))
+    """BLAKE3 (32 bytes) over the job, its DP settings among it, and the round's first weights by name and shape."""
+    digest = content_hash(b"cloister/v1/secagg/model\x00" + bytes.fromhex(job.digest()))
     for name, value in model.items():
         head = json.dumps([name, list(value.shape)]).encode()
         digest.update(len(head).to_bytes(8, "big") + head)

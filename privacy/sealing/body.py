@@ -8,8 +8,8 @@ Ristenpart and Woodage, 2018). Chunk key and commitment therefore both come from
 through HKDF, and a file key that does not lead to the commitment is refused: all recipients hold the same file key, so
 they all read the same plaintext.
 
-The signature covers SHA-256 hashes of the chunks rather than their tags: whoever is a recipient knows the chunk key,
-and could otherwise put another chunk with the same tag under the sender's signature.
+The signature covers hashes of the chunks (BLAKE3; in the first suite SHA-256) rather than their tags: whoever is a
+recipient knows the chunk key, and could otherwise put another chunk with the same tag under the sender's signature.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from privacy.sealing.context import SealContext
 from privacy.sealing.encoding import frame, u64
 from privacy.sealing.header import MAX_PLAINTEXT_BYTES, MAX_RECIPIENTS, Header, Stanza
 from privacy.sealing.identity import SIGNATURE_BYTES, Identity, PublicIdentity
-from privacy.sealing.suites import FILE_KEY_BYTES, SuiteId, unwrap, wrap
+from privacy.sealing.suites import FILE_KEY_BYTES, SEALING_SUITE, unwrap, wrap
 
 CHUNK_KEY_LABEL = b"cloister/v1/seal/chunk-key"
 COMMITMENT_LABEL = b"cloister/v1/seal/key-commitment"
@@ -78,6 +78,7 @@ class BodyCipher:
         self.commitment = _derive(file_key, header_hash, COMMITMENT_LABEL, COMMITMENT_BYTES)
         self._aead = AESGCM(_derive(file_key, header_hash, CHUNK_KEY_LABEL, 32))
         self._count, self._index = Layout(header.plaintext_length).count, 0
+        self._suite = header.suite
         self._root = hashlib.sha256(frame(ROOT_LABEL, header_hash, self.commitment, u64(self._count)))
 
     def seal_chunk(self, plaintext: memoryview, out: memoryview) -> None:
@@ -111,7 +112,7 @@ class BodyCipher:
         return b"\x01" if self._index == self._count - 1 else b"\x00"
 
     def _absorb(self, sealed: memoryview) -> None:
-        leaf = hashlib.sha256(frame(CHUNK_LABEL, u64(self._index), self._last()))
+        leaf = self._suite.leaf(frame(CHUNK_LABEL, u64(self._index), self._last()))
         leaf.update(sealed)
         self._root.update(leaf.digest())
         self._index += 1
@@ -131,7 +132,7 @@ def begin_sealing(
         raise ValueError(f"a message holds at most {MAX_PLAINTEXT_BYTES} bytes")
     file_key = os.urandom(FILE_KEY_BYTES)
     bare = Header(
-        suite=SuiteId.HYBRID_AES256GCM,
+        suite=SEALING_SUITE,
         context=context,
         sender_id=sender.public().id(),
         plaintext_length=plaintext_length,

@@ -7,12 +7,15 @@ associated data and no sender: the context is bound through `info`, the sender t
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hpke
 
+from privacy.content_hash import content_hash
 from privacy.errors import SealError
 from privacy.sealing.encoding import frame, u16
 from privacy.sealing.identity import Identity, PublicIdentity
@@ -23,11 +26,27 @@ _TAG_BYTES = 16
 _HYBRID = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 
 
+class LeafHash(Protocol):
+    """A hash under way."""
+
+    def update(self, data: memoryview, /) -> object:
+        """Takes the next bytes."""
+
+    def digest(self) -> bytes:
+        """The 32 bytes of all that was taken."""
+
+
 class SuiteId(Enum):
     """The number of a suite on the wire. A suite is never changed: another one gets another number."""
 
     HYBRID_AES256GCM = 0x0001
     """HPKE MLKEM768_X25519 + HKDF-SHA256 + AES-256-GCM; chunks AES-256-GCM; hashes SHA-256; signature Ed25519."""
+    HYBRID_AES256GCM_BLAKE3 = 0x0002
+    """The same, with BLAKE3 as the hash of a chunk."""
+
+    def leaf(self, start: bytes) -> LeafHash:
+        """The hash of a chunk under way, which has taken `start`."""
+        return hashlib.sha256(start) if self is SuiteId.HYBRID_AES256GCM else content_hash(start)
 
     @classmethod
     def from_wire(cls, number: int) -> SuiteId:
@@ -44,6 +63,8 @@ class SuiteId(Enum):
             ) from None
 
 
+SEALING_SUITE = SuiteId.HYBRID_AES256GCM_BLAKE3
+"""The suite of every message that is sealed; what an earlier one sealed still opens."""
 WRAPPED_BYTES = hpke.KEM.MLKEM768_X25519.enc_length() + FILE_KEY_BYTES + _TAG_BYTES
 """The bytes of one wrapped file key: 1120 of encapsulation, 32 of key, 16 of tag."""
 

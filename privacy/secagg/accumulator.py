@@ -7,11 +7,11 @@ attempt is given up.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from privacy.content_hash import ContentHash, content_hash
 from privacy.secagg.encoding import DIGEST_BYTES, BytesLike, frame, indices, malformed, read, read_indices
 from privacy.secagg.faults import THIS_SIDE, Fault
 from privacy.secagg.masks import Lanes
@@ -25,7 +25,7 @@ class _Intake:
     """What has arrived of one input: the number of chunks, and their hash."""
 
     chunks: int = 0
-    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+    digest: ContentHash = field(default_factory=content_hash)
 
 
 class Accumulator:
@@ -76,7 +76,7 @@ class Accumulator:
         Raises: Fault of this side if they are not the same chunks; then nothing is changed.
         """
         intake = self._intakes.get(site, _Intake())
-        if len(received) != intake.chunks or hashlib.sha256(b"".join(received)).digest() != intake.digest.digest():
+        if len(received) != intake.chunks or content_hash(b"".join(received)).digest() != intake.digest.digest():
             raise Fault(THIS_SIDE, "other chunks are withdrawn than were added", remedy="give the attempt up")
         for number, chunk in enumerate(received):
             view = self._view(number, chunk)
@@ -104,14 +104,14 @@ class Accumulator:
         if self.halves:
             raise Fault(THIS_SIDE, "a sum with half an input in it cannot be taken up again", remedy="store it later")
         body = self.lanes.tobytes()
-        return frame(STATE_LABEL, indices(self.committed), body, hashlib.sha256(body).digest())
+        return frame(STATE_LABEL, indices(self.committed), body, content_hash(body).digest())
 
     @classmethod
     def from_bytes(cls, data: BytesLike, plan: SecAggPlan) -> Accumulator:
         """The sum that `to_bytes` encoded. Raises: ProtocolError for anything else."""
         what, size = "a stored sum", plan.lanes * plan.lane.bytes
         committed, body, digest = read(data, STATE_LABEL, (2 * len(plan.invited), size, DIGEST_BYTES), what=what)
-        if len(body) != size or hashlib.sha256(body).digest() != digest:
+        if len(body) != size or content_hash(body).digest() != digest:
             raise malformed(what)
         stored = cls(plan)
         stored.lanes[:] = np.frombuffer(body, dtype=plan.lane.dtype)

@@ -24,7 +24,8 @@ class Suite(Enum):
     """The algorithms of one attempt, by number. A suite is never changed: another one gets another number."""
 
     HYBRID_AES256CTR = 0x0001
-    """Masks AES-256-CTR; pair secrets X25519 and HPKE MLKEM768_X25519; Shamir over 2^256+297; SHA-256; Ed25519."""
+    """Masks AES-256-CTR; pair secrets X25519 and HPKE MLKEM768_X25519; Shamir over 2^256+297; SHA-256, for
+    vectors BLAKE3; Ed25519."""
 
     @classmethod
     def from_wire(cls, number: int) -> Suite:

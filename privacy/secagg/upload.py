@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from privacy.content_hash import content_hash
 from privacy.sealing.identity import Identity
 from privacy.secagg.faults import THIS_SIDE, Fault
 from privacy.secagg.masks import Masker, MaskKey
@@ -34,7 +34,7 @@ class Upload:
     """
 
     def __init__(self, sender: Sender, quantiser: Quantiser, masks: list[MaskKey]) -> None:
-        self._sender, self._digest = sender, hashlib.sha256()
+        self._sender, self._digest = sender, content_hash()
         self._quantiser: Quantiser | None = quantiser
         self._masks, self._done = masks, False
 

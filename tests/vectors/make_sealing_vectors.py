@@ -1,4 +1,4 @@
-"""Writes sealing.json beside itself: python -m tests.vectors.make_sealing_vectors
+"""Adds messages of the suite that is sealed with now to sealing.json: python -m tests.vectors.make_sealing_vectors
 
 The keys come from fixed seeds; the sealed bytes differ at every run, because HPKE encapsulates with fresh randomness.
 They are made once and kept: a later version that cannot open them has changed the format.
@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from privacy.sealing import Direction, Identity, SealContext, root_hash, seal
+from privacy.sealing.suites import SEALING_SUITE
 
 NAMES = ("coordinator", "hospital-a", "hospital-b", "bank-c")
 DOWN, UP = Direction.DOWN, Direction.UP
@@ -57,6 +58,7 @@ def main() -> None:
         vectors.append(
             {
                 "name": name,
+                "suite": SEALING_SUITE.value,
                 "plaintext": {"shake_256_of": name, "length": length},
                 "sender": sender,
                 "recipients": recipients,
@@ -78,10 +80,10 @@ def main() -> None:
         }
         for name, key in keys.items()
     }
-    content = {"format": "cloister/v1/seal", "identities": identities, "vectors": vectors}
-    Path(__file__).with_name("sealing.json").write_text(
-        json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8"
-    )
+    path = Path(__file__).with_name("sealing.json")
+    kept = [each for each in json.loads(path.read_text("utf-8"))["vectors"] if each["suite"] != SEALING_SUITE.value]
+    content = {"format": "cloister/v1/seal", "identities": identities, "vectors": kept + vectors}
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ It opens HPKE by hand too (RFC 9180, section 5.1, KEM 0x647a), so that the docum
 import hashlib
 import hmac
 
+from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -40,7 +41,8 @@ def hpke_open(wrapped, mlkem_seed, x25519_key, info):
 
 def decode(sealed, private, public, sender_public):
     seed, x25519_key, name = private[36:100], private[104:136], b"cloister/v1/seal/"
-    assert sealed[:18] == b"cloister/v1/seal\x00\x01"
+    assert sealed[:16] == b"cloister/v1/seal"
+    suite, leaf_hash = sealed[16:18], {b"\0\1": hashlib.sha256, b"\0\2": blake3}[sealed[16:18]]
     at = 22 + int.from_bytes(sealed[18:22], "big")
     context, sender_id = sealed[22:at], sealed[at : at + 32]
     assert sender_id == sha(fr(b"cloister/v1/identity-id", sender_public))
@@ -49,7 +51,7 @@ def decode(sealed, private, public, sender_public):
     stanzas = {sealed[i : i + 32]: sealed[i + 32 : i + 1200] for i in range(at + 42, end, 1200)}
     own = sha(fr(b"cloister/v1/identity-id", public))
     context_hash = sha(fr(name + b"context-hash", context))
-    file_key = hpke_open(stanzas[own], seed, x25519_key, fr(name + b"stanza", b"\0\1", sender_id, own, context_hash))
+    file_key = hpke_open(stanzas[own], seed, x25519_key, fr(name + b"stanza", suite, sender_id, own, context_hash))
     header_hash, commitment = sha(fr(name + b"header"), sealed[:end]), sealed[end : end + 32]
     prk, at, chunks = mac(header_hash, file_key), end + 32, max(1, -(-length // 65536))
     assert commitment == mac(prk, fr(name + b"key-commitment"), b"\x01")
@@ -58,7 +60,8 @@ def decode(sealed, private, public, sender_public):
         last = bytes([i == chunks - 1])
         chunk = sealed[at : at + min(65536, length - 65536 * i) + 16]
         plaintext += aead.decrypt(i.to_bytes(11, "big") + last, chunk, None)
-        leaves, at = leaves + sha(fr(name + b"chunk", i.to_bytes(8, "big"), last), chunk), at + len(chunk)
+        leaf = fr(name + b"chunk", i.to_bytes(8, "big"), last) + chunk
+        leaves, at = leaves + leaf_hash(leaf).digest(), at + len(chunk)
     root = sha(fr(name + b"root", header_hash, commitment, chunks.to_bytes(8, "big")), leaves)
     assert sealed[at : at + 32] == root and len(sealed) == at + 96 and len(plaintext) == length
     Ed25519PublicKey.from_public_bytes(sender_public[-32:]).verify(sealed[-64:], fr(name + b"signature", root))

@@ -264,11 +264,18 @@ def test_another_magic_is_refused(open_it):
         open_it(b"cloister/v2/seal" + sealed_message(4)[16:])
 
 
-@pytest.mark.parametrize("number", [0, 2, 0xFFFF])
+@pytest.mark.parametrize("number", [0, 3, 0xFFFF])
 def test_an_unknown_suite_is_refused_by_name(open_it, number):
     sealed = sealed_message(4)
     with pytest.raises(SealError, match=f"HYBRID_AES256GCM.*0x{number:04x}"):
         open_it(sealed[:16] + number.to_bytes(2, "big") + sealed[18:])
+
+
+def test_another_known_suite_in_the_header_is_refused(open_it):
+    sealed = sealed_message(4)
+    assert sealed[16:18] == b"\x00\x02"
+    with pytest.raises(SealError, match="stanza"):
+        open_it(sealed[:16] + b"\x00\x01" + sealed[18:])
 
 
 def test_an_error_shows_nothing_of_the_message(open_it):

@@ -27,7 +27,7 @@ def plaintext_of(vector):
     return hashlib.shake_256(vector["name"].encode()).digest(vector["plaintext"]["length"])
 
 
-EACH = [pytest.param(v, r, id=f"{v['name']}-{r}") for v in VECTORS for r in v["recipients"]]
+EACH = [pytest.param(v, r, id=f"{v['suite']}-{v['name']}-{r}") for v in VECTORS for r in v["recipients"]]
 
 
 @pytest.mark.parametrize(("vector", "recipient"), EACH)

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from client.anonymise_command import add_commands
 from client.budget_cli import add_budget_options, run_budget
 from client.config import COORDINATOR_FILE, KEYS_DIR, SITE_FILE, SiteConfig, read_site
+from client.jobs_cli import add_commands as add_jobs
 from client.keys_cli import add_commands as add_keys
 from client.link.run_cli import add_commands as add_run
 from client.link.trust_cli import add_commands as add_trust
@@ -50,6 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     check.add_argument("--job", type=Path, help="a job file")
     add_commands(commands)
     add_budget_options(_command(commands, "budget", "say what was spent, on what, and how much is left", run_budget))
+    add_jobs(commands)
     add_trust(commands)
     add_roster(commands)
     add_keys(commands)

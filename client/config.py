@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from client.hours import parse_hours
 from privacy.errors import ConfigError
 from protocol.job import Column, Name, TaskKind, config_error
 
@@ -20,6 +21,8 @@ STATE_DIR = "state"
 IDENTITY_FILE = "identity.key"
 SECRET_FILE = "site.secret"  # noqa: S105 (a file name)
 COORDINATOR_FILE = "coordinator.pub"
+EVENTS_FILE = "events.jsonl"
+"""Below the state: the site's event log."""
 
 
 class _Section(BaseModel):
@@ -38,6 +41,18 @@ class AcceptSection(_Section):
     data: Name = Field("records", description="the data set that jobs are trained on")
     min_sites: int = Field(2, ge=1, description="fewest sites of a job")
     without_privacy: bool = Field(False, description="true lets a job train without differential privacy")
+    approval: bool = Field(
+        False, description="true: a person approves each job (`cloister-site jobs`); until then it waits"
+    )
+    hours: str = Field(
+        "", description='when greetings and training are taken, such as "20:00-06:00"; else they wait; empty: always'
+    )
+    zone: str = Field("", description="time zone of hours, such as Europe/Berlin; empty: this machine's")
+
+    @model_validator(mode="after")
+    def _hours_can_be_read(self) -> Self:
+        parse_hours(self.hours, self.zone)
+        return self
 
 
 class PrivacySection(_Section):

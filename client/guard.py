@@ -16,6 +16,7 @@ from flwr.app import Context, Message
 from flwr.clientapp.typing import ClientAppCallable, Mod
 
 from client import policy
+from client.admission import check_admitted
 from client.budget import limit_of
 from client.sealing import FindSite
 from client.site import Site
@@ -46,7 +47,8 @@ def guard_mod(find_site: FindSite) -> Mod:
     def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         site = find_site(context)
         try:
-            grant(site, message)
+            granted = grant(site, message)
+            check_admitted(site, granted.job, granted.order.run, message.metadata.message_type)
             return call_next(message, context)
         except CloisterError as error:
             _LOG.warning("refused: %s", error)

@@ -20,7 +20,7 @@ from protocol.console import run_command
 from protocol.job import read_job
 from protocol.template import job_template
 from server.coordinator_cli import register as register_coordinator
-from server.link.serve_cli import add_jobs, add_model
+from server.link.jobs_cli import add_jobs, add_model
 from server.link.trust_cli import add_commands as add_trust
 
 GROUP = "cloister.commands"

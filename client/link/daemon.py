@@ -8,7 +8,6 @@ until the coordinator has the answer or wants none. It may be killed at any mome
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import queue
 import threading
@@ -20,7 +19,9 @@ from pathlib import Path
 from client.link.channel import Backoff, Coordinator, Link, LinkDownError, LinkRefusedError
 from client.link.desk import Case, Desk, Next
 from client.link.host import WorkerCommand, WorkerHost
+from client.link.progress import Told
 from client.link.transfers import DamagedError, Transfers
+from client.link.waiting import AT_WORK, Waiting
 from learning.storage import make_private_dir, write_note
 from privacy.errors import ProtocolError
 from protocol.link import link_pb2 as pb
@@ -31,7 +32,6 @@ from protocol.link.terms import Failure, Refused
 PREFIX = "cloister_site"
 ATTEMPTS = 3
 """How often a payload may arrive damaged before it is given up."""
-REPORT_EVERY_S = 2.0
 CLOCK_S = 300.0
 """A difference of the two clocks that is worth a warning."""
 _OVER = frozenset({Refused.CLOSED, Refused.FOREIGN, Refused.OTHER})
@@ -45,6 +45,7 @@ class DaemonConfig:
     `progress`: the file in which the site's work leaves a note of how far it is. `drain_s`: how long the worker may go
     on after the signal to stop. `idle_s`: how long a worker is kept when there is nothing to do. `metrics_port`: of the
     Prometheus page on 127.0.0.1, None for no page. `sent`: told of each answer, and its bytes, before it leaves.
+    `hold`: why a task, whose request lies at a path once it was fetched, may not be worked yet; empty: it may.
     """
 
     coordinator: Coordinator
@@ -56,15 +57,17 @@ class DaemonConfig:
     metrics_port: int | None = None
     backoff: Callable[[], Backoff] = Backoff
     sent: Callable[[pb.Task, int], None] = field(default=lambda _task, _size: None)
+    hold: Callable[[pb.Task, Path], str] = field(default=lambda _task, _request: "")
 
 
 @dataclass
 class _Hand:
-    """A case in hand. `closed`: the coordinator wants no answer any more."""
+    """A case in hand. `closed`: the coordinator wants no answer any more; `waits`: why it may not be worked yet."""
 
     case: Case
     closed: threading.Event = field(default_factory=threading.Event)
     damaged: int = 0
+    waits: str = ""
 
 
 class Daemon:
@@ -80,6 +83,7 @@ class Daemon:
         self._hands: dict[str, _Hand] = {}
         self._current: _Hand | None = None
         self._queue: queue.Queue[_Hand | None] = queue.Queue()
+        self._waiting: Waiting[_Hand] = Waiting()
         self._line = threading.Condition()
         self._link: Link | None = None
         self._failure: BaseException | None = None
@@ -208,14 +212,16 @@ class Daemon:
 
     def _cases_in_turn(self) -> None:
         while not self._stopping.is_set():
+            hands = self._waiting.due()
             try:
-                hand = self._queue.get(timeout=self._config.idle_s)
+                hand = self._queue.get(timeout=0 if hands else self._waiting.patience(self._config.idle_s))
             except queue.Empty:
-                self._host.kill()
-                continue
-            if hand is not None:
-                self._current = hand
-                self._do(hand)
+                hand = None
+                if not hands and not self._waiting:
+                    self._host.kill()
+            for each in [*hands, hand] if hand is not None else hands:
+                self._current = each
+                self._do(each)
                 self._current = None
 
     def _do(self, hand: _Hand) -> None:
@@ -225,6 +231,9 @@ class Daemon:
             try:
                 if hand.closed.is_set() or self._step(hand):
                     self._forget(hand)
+                    return
+                if hand.waits:
+                    self._put_by(hand)
                     return
                 backoff.succeeded()
             except LinkDownError as error:
@@ -242,6 +251,8 @@ class Daemon:
     def _step(self, hand: _Hand) -> bool:
         """Do what the files say is next; True when the case is over."""
         case, task = hand.case, hand.case.task
+        if self._held(hand):
+            return False
         match case.next():
             case Next.FETCH:
                 link = self._linked()
@@ -264,8 +275,27 @@ class Daemon:
                 return True
         return False
 
+    def _held(self, hand: _Hand) -> bool:
+        """Whether the case waits before it is fetched or worked; the coordinator is told when that has ended."""
+        case, before = hand.case, hand.waits
+        asked = case.next() in {Next.FETCH, Next.WORK}
+        hand.waits = self._config.hold(case.task, case.request) if asked else ""
+        if before and not hand.waits:
+            self._waiting.over(case.task.id)
+            self._report(pb.Progress(task=case.task.id, stage=pb.STAGE_WAITING, doing=AT_WORK))
+            self._note("connected")
+        return bool(hand.waits)
+
+    def _put_by(self, hand: _Hand) -> None:
+        """Look at it again soon, and do others meanwhile; a worker would hold memory for nothing."""
+        self._host.kill()
+        if self._waiting.put(hand.case.task.id, hand, hand.waits):
+            log("task waits", {"task": hand.case.task.id, "run": hand.case.task.run, "why": hand.waits})
+            self._report(pb.Progress(task=hand.case.task.id, stage=pb.STAGE_WAITING, doing=hand.waits))
+            self._note("connected" if self._ready() else "disconnected")
+
     def _work(self, hand: _Hand) -> None:
-        case, told = hand.case, _Told(self._config.progress)
+        case, told = hand.case, Told(self._config.progress)
         case.begin()
         self._report(pb.Progress(task=case.task.id, stage=pb.STAGE_WORKING))
 
@@ -328,6 +358,7 @@ class Daemon:
 
     def _forget(self, hand: _Hand) -> None:
         hand.case.drop()
+        self._waiting.over(hand.case.task.id)
         self._hands.pop(hand.case.task.id, None)
 
     def _pause(self, hand: _Hand, seconds: float) -> None:
@@ -340,6 +371,7 @@ class Daemon:
     def _note(self, state: str, why: str = "") -> None:
         """Leave the state of the line for `cloister-site status`."""
         note = {"state": state, "why": why[:300], "at": time.time(), "tasks": list(self._hands)}
+        note["waiting"] = self._waiting.reasons()
         write_note(self._config.desk / "status.json", note)
 
     def _gauges(self) -> dict[tuple[str, str], float]:
@@ -347,37 +379,3 @@ class Daemon:
             ("tasks", "in_hand"): float(len(self._hands)),
             ("connected", "coordinator"): float(self._ready()),
         }
-
-
-class _Told:
-    """The site's own note of its progress, turned into a report when there is something new, every two seconds."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._at = path, time.monotonic()
-        self._seen = self._read()
-
-    def news(self, task: str) -> pb.Progress | None:
-        if time.monotonic() - self._at < REPORT_EVERY_S:
-            return None
-        self._at, now = time.monotonic(), self._read()
-        if not now or now == self._seen:
-            return None
-        self._seen = now
-        try:
-            note = json.loads(now)
-            return pb.Progress(
-                task=task,
-                stage=pb.STAGE_WORKING,
-                round=note["round"],
-                doing=note["stage"],
-                done=note["done"],
-                total=note["total"],
-            )
-        except (ValueError, KeyError, TypeError):
-            return None
-
-    def _read(self) -> bytes:
-        try:
-            return self._path.read_bytes()
-        except OSError:
-            return b""

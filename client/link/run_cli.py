@@ -12,8 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from client.config import STATE_DIR
-from client.link.trust_cli import EVENTS_FILE
+from client.config import EVENTS_FILE, STATE_DIR
 from privacy.errors import CloisterError, ConfigError
 from protocol.console import add_json, answer
 
@@ -36,6 +35,7 @@ def run_daemon(arguments: argparse.Namespace) -> int:
     """Run until SIGTERM or Ctrl-C; end cleanly then."""
     from client.link.channel import Coordinator
     from client.link.daemon import Daemon, DaemonConfig
+    from client.link.gate import Gate
     from client.link.host import WorkerCommand
     from client.link.membership import read_identity, read_membership
     from client.link.renewal import Renewer
@@ -52,6 +52,7 @@ def run_daemon(arguments: argparse.Namespace) -> int:
     def sent(task: pb.Task, size: int) -> None:
         events.append("coordinator", "answer.send", task.run, {"kind": task.kind, "task": task.id, "bytes": size})
 
+    renewer = Renewer(home, events, time.time)
     daemon = Daemon(
         DaemonConfig(
             coordinator=Coordinator(
@@ -65,12 +66,12 @@ def run_daemon(arguments: argparse.Namespace) -> int:
             progress=home / STATE_DIR / "progress.json",
             metrics_port=arguments.metrics_port,
             sent=sent,
+            hold=Gate(home),
         )
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
     stop = threading.Event()
-    renewer = Renewer(home, events, time.time)
 
     def failed(error: CloisterError) -> None:
         log("certificate not renewed", {"why": str(error)}, logging.WARNING)
@@ -100,6 +101,7 @@ def run_status(arguments: argparse.Namespace) -> int:
     progress = _note(home / STATE_DIR / "progress.json")
     values = {"site": membership.site, "link": membership.link_address, **note, "progress": progress}
     lines = [f"site {membership.site}, link {membership.link_address}: {note['state']}"]
+    lines += [f"task {task[:8]}: {why}" for task, why in note.get("waiting", {}).items()]
     lines += [f"since {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(note['at']))} UTC {note['why']}".rstrip()]
     if progress:
         lines.append("round {round}: {stage} {done}/{total}".format(**progress))

@@ -8,11 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from client.config import STATE_DIR
+from client.config import EVENTS_FILE, STATE_DIR
 from privacy.errors import ConfigError
 from protocol.console import add_json, answer
 
-EVENTS_FILE = "events.jsonl"
 WAIT_MINUTES = 60.0
 
 

@@ -12,9 +12,11 @@ class Stage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STAGE_UNSPECIFIED: _ClassVar[Stage]
     STAGE_FETCHED: _ClassVar[Stage]
     STAGE_WORKING: _ClassVar[Stage]
+    STAGE_WAITING: _ClassVar[Stage]
 STAGE_UNSPECIFIED: Stage
 STAGE_FETCHED: Stage
 STAGE_WORKING: Stage
+STAGE_WAITING: Stage
 
 class Versions(_message.Message):
     __slots__ = ("oldest", "newest", "release", "site")
@@ -141,5 +143,133 @@ class DeclineRequest(_message.Message):
     def __init__(self, task: _Optional[str] = ..., failure: _Optional[int] = ...) -> None: ...
 
 class Declined(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class HandoutRequest(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    def __init__(self, run: _Optional[str] = ...) -> None: ...
+
+class Handout(_message.Message):
+    __slots__ = ("id", "size", "digest")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    size: int
+    digest: bytes
+    def __init__(self, id: _Optional[str] = ..., size: _Optional[int] = ..., digest: _Optional[bytes] = ...) -> None: ...
+
+class SubmitRequest(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    def __init__(self, job: _Optional[str] = ...) -> None: ...
+
+class Submitted(_message.Message):
+    __slots__ = ("run", "new")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    NEW_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    new: bool
+    def __init__(self, run: _Optional[str] = ..., new: _Optional[bool] = ...) -> None: ...
+
+class RunsRequest(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    def __init__(self, run: _Optional[str] = ...) -> None: ...
+
+class RunRow(_message.Message):
+    __slots__ = ("run", "job", "digest", "state", "submitted", "started", "ended", "starts", "afresh", "round", "rounds", "error")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    SUBMITTED_FIELD_NUMBER: _ClassVar[int]
+    STARTED_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    STARTS_FIELD_NUMBER: _ClassVar[int]
+    AFRESH_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    job: str
+    digest: str
+    state: str
+    submitted: float
+    started: float
+    ended: float
+    starts: int
+    afresh: int
+    round: int
+    rounds: int
+    error: str
+    def __init__(self, run: _Optional[str] = ..., job: _Optional[str] = ..., digest: _Optional[str] = ..., state: _Optional[str] = ..., submitted: _Optional[float] = ..., started: _Optional[float] = ..., ended: _Optional[float] = ..., starts: _Optional[int] = ..., afresh: _Optional[int] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., error: _Optional[str] = ...) -> None: ...
+
+class SiteRow(_message.Message):
+    __slots__ = ("site", "round", "doing", "done", "total", "at")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    DOING_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    round: int
+    doing: str
+    done: int
+    total: int
+    at: float
+    def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., doing: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., at: _Optional[float] = ...) -> None: ...
+
+class RunsReply(_message.Message):
+    __slots__ = ("runs", "sites")
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    SITES_FIELD_NUMBER: _ClassVar[int]
+    runs: _containers.RepeatedCompositeFieldContainer[RunRow]
+    sites: _containers.RepeatedCompositeFieldContainer[SiteRow]
+    def __init__(self, runs: _Optional[_Iterable[_Union[RunRow, _Mapping]]] = ..., sites: _Optional[_Iterable[_Union[SiteRow, _Mapping]]] = ...) -> None: ...
+
+class EventsRequest(_message.Message):
+    __slots__ = ("run", "skip")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    SKIP_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    skip: int
+    def __init__(self, run: _Optional[str] = ..., skip: _Optional[int] = ...) -> None: ...
+
+class EventRow(_message.Message):
+    __slots__ = ("at", "kind", "round", "site", "text")
+    AT_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    at: float
+    kind: str
+    round: int
+    site: str
+    text: str
+    def __init__(self, at: _Optional[float] = ..., kind: _Optional[str] = ..., round: _Optional[int] = ..., site: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+
+class EventsReply(_message.Message):
+    __slots__ = ("events",)
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[EventRow]
+    def __init__(self, events: _Optional[_Iterable[_Union[EventRow, _Mapping]]] = ...) -> None: ...
+
+class ControlRequest(_message.Message):
+    __slots__ = ("run", "resume")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    resume: bool
+    def __init__(self, run: _Optional[str] = ..., resume: _Optional[bool] = ...) -> None: ...
+
+class Controlled(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

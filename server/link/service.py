@@ -184,7 +184,7 @@ class LinkService:
 
     async def _report(self, peer: Peer, request: pb.Progress) -> pb.Reported:
         task = await self._task_of(peer, request.task)
-        state = _STAGES.get(request.stage)
+        state = task.state if request.stage == pb.STAGE_WAITING else _STAGES.get(request.stage)
         if state is None:
             raise RefusedError(Refused.MALFORMED, "a stage that this version does not know")
         with self._store_errors(task):

@@ -1,0 +1,108 @@
+"""What people ask of a coordinator's runs, answered from its folder: submitted, looked at, stopped, taken away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from privacy.errors import ConfigError
+from protocol.eventlog import Detail, EventLog
+from protocol.job import Job
+from server.coordinator import open_coordinator
+from server.link.membership import EVENTS_FILE, OPERATOR
+from server.link.presence import Presence, SiteProgress
+from server.link.runs import OUT_DIR, Runs, RunStatus
+from server.link.serve import link_folder
+from server.record import Event
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Where a run stands, and each of its sites with it."""
+
+    status: RunStatus
+    sites: tuple[SiteProgress, ...]
+
+
+class JobDesk(Protocol):
+    """The runs of a coordinator, in its folder or far away. Raises, from every method: CloisterError."""
+
+    def submit(self, job: Job) -> tuple[str, bool]:
+        """Queue a job; its run, and whether it is new."""
+
+    def runs(self) -> list[RunStatus]:
+        """Every run, in the order of submission."""
+
+    def standing(self, run: str) -> Standing:
+        """Where one stands."""
+
+    def events(self, run: str, skip: int) -> list[tuple[float, Event]]:
+        """What happened after the first `skip` events; not always all of it at once."""
+
+    def stop(self, run: str) -> None:
+        """Ask a run to end."""
+
+    def resume(self, run: str) -> None:
+        """Queue a stopped run again."""
+
+    def fetch(self, run: str, fill: Path) -> None:
+        """Bring what a run left into a folder that is empty."""
+
+
+class LocalDesk:
+    """The runs in a coordinator's folder, whether or not its server runs. `actor`: who asks, for the event log."""
+
+    def __init__(self, home: Path, actor: str = OPERATOR, clock: Callable[[], float] = time.time) -> None:
+        self._home, self._actor, self._clock = home, actor, clock
+
+    def submit(self, job: Job) -> tuple[str, bool]:
+        coordinator = open_coordinator(self._home)
+        run, new = Runs(self._home).submit(job)
+        if new:
+            log = EventLog(self._home / EVENTS_FILE, coordinator.identity, clock=self._clock)
+            log.append(self._actor, "job.submit", run, {"digest": job.digest()})
+        return run, new
+
+    def runs(self) -> list[RunStatus]:
+        return Runs(self._home).all()
+
+    def standing(self, run: str) -> Standing:
+        status = Runs(self._home).status(run)
+        presence = Presence(link_folder(self._home))
+        try:
+            return Standing(status=status, sites=tuple(presence.progress(status.run)))
+        finally:
+            presence.close()
+
+    def events(self, run: str, skip: int) -> list[tuple[float, Event]]:
+        return Runs(self._home).events(run, skip)
+
+    def stop(self, run: str) -> None:
+        Runs(self._home).stop(run)
+        self._note("job.stop", run)
+
+    def resume(self, run: str) -> None:
+        from server.link.run_process import resume
+
+        resume(self._home, run)
+        self._note("job.resume", run)
+
+    def result(self, run: str) -> Path:
+        """The folder that a run left. Raises: ConfigError when it has left none yet."""
+        source = Runs(self._home).folder(run) / OUT_DIR
+        if not source.exists():
+            raise ConfigError(f"run {run}", expected="one that is over", found="one without a result yet")
+        return source
+
+    def fetch(self, run: str, fill: Path) -> None:
+        import shutil
+
+        shutil.copytree(self.result(run), fill, dirs_exist_ok=True)
+
+    def _note(self, action: str, run: str) -> None:
+        details: dict[str, Detail] = {}
+        log = EventLog(self._home / EVENTS_FILE, open_coordinator(self._home).identity, clock=self._clock)
+        log.append(self._actor, action, run, details)

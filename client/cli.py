@@ -16,8 +16,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from client.anonymise_command import add_commands
+from client.asking import confirm
 from client.budget_cli import add_budget_options, run_budget
 from client.config import COORDINATOR_FILE, KEYS_DIR, SITE_FILE, SiteConfig, read_site
+from client.data_cli import add_commands as add_data
 from client.jobs_cli import add_commands as add_jobs
 from client.keys_cli import add_commands as add_keys
 from client.link.run_cli import add_commands as add_run
@@ -51,6 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
     check.add_argument("--job", type=Path, help="a job file")
     add_commands(commands)
     add_budget_options(_command(commands, "budget", "say what was spent, on what, and how much is left", run_budget))
+    add_data(commands)
     add_jobs(commands)
     add_trust(commands)
     add_roster(commands)
@@ -92,7 +95,7 @@ def run_init(arguments: argparse.Namespace) -> int:
     text = site_template(site)
     _check_grants(text)
     if not arguments.yes:
-        _confirm(f"Every coordinator learns the id {site.id} and the size {site.published_size}. Go on?")
+        confirm(f"Every coordinator learns the id {site.id} and the size {site.published_size}. Go on?", "the new site")
     from client.site import make_keys
 
     public = make_keys(make_private_dir(home))
@@ -123,13 +126,6 @@ def _check_grants(text: str) -> None:
         SiteConfig.model_validate(tomllib.loads(text))
     except ValidationError as error:
         raise config_error(error, "the new site") from None
-
-
-def _confirm(question: str) -> None:
-    sys.stderr.write(f"{question} [y/N] ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        raise ConfigError("the new site", expected="yes", found="another answer", remedy="nothing was made")
 
 
 def run_pin(arguments: argparse.Namespace) -> int:

@@ -29,7 +29,7 @@ import psutil
 
 from benchmarks.link_peer import PYPROJECT
 from benchmarks.memory import machine
-from protocol import QUIET
+from protocol import HUGE_PAGES, QUIET
 
 MEGABYTE = 1e6
 SAMPLE_S = 0.05
@@ -180,7 +180,8 @@ def peer_round(parameters: int, sites: int) -> Round:
         (home / "config.toml").write_text(
             f'[superlink]\ndefault = "here"\n\n[superlink.here]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
         )
-        environment = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "FLWR_HOME": str(home)}
+        stock = dict.fromkeys(HUGE_PAGES, "")  # the peer as it is
+        environment = {**stock, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "FLWR_HOME": str(home)}
         processes = Processes(folder=folder, environment=environment)
         with processes.watched():
             no_installing = "--disable-runtime-dependency-installation"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable, Mod
 
 from client.site import Site
@@ -25,13 +25,16 @@ def sealing_mod(find_site: FindSite) -> Mod:
     def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         site = find_site(context)
         sealed = unwrap_sealed(message.content)
+        message.content = RecordDict()  # here and below: of a large message one copy is held, not three
         place = peek_context(sealed)
         check_request(place, site.config.id, message.metadata.message_type)
         plain = open_sealed(sealed, context=place, sender=site.coordinator, recipient=site.identity)
         site.run(place.run).admit(place, root_hash(sealed))
-        message.content = decode_content(plain)
-        del sealed, plain  # the training needs the room
+        opened = [plain]
+        del sealed, plain
+        message.content = decode_content(opened.pop())
         reply = call_next(message, context)
+        message.content = RecordDict()
         answer = seal(
             encode_content(reply.content),
             context=answer_context(place, site.config.id),

@@ -6,7 +6,9 @@ one JSON document beside them. Sealed bytes travel as one uint8 array, which eve
 
 from __future__ import annotations
 
+import io
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,23 +17,28 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as save_tensors
 
 from privacy.errors import ProtocolError
 from protocol.records import all_of, array_record
 
 Arrays = Mapping[str, NDArray[np.float32]]
+Buffer = bytes | memoryview
 
 SEALED = "sealed"
 SEALED_STYPE = "cloister.sealed.v1"
+_NUMPY = "numpy.ndarray"
+"""What Flower calls NumPy's own format."""
 _RECORDS = ".records"
 _MAX_RECORDS_BYTES = 1 << 20
-_DTYPES = frozenset({"float32", "float64", "int64", "int32", "uint32", "uint16", "uint8"})
+_DTYPES = {
+    "float32": "F32", "float64": "F64", "int64": "I64", "int32": "I32", "uint32": "U32", "uint16": "U16", "uint8": "U8"
+}  # fmt: skip
+"""What may cross the wire: NumPy's names, and those of safetensors."""
 
 
 def arrays_record(arrays: Arrays) -> ArrayRecord:
     """Named float32 arrays as Flower's record, in their order."""
-    return ArrayRecord({name: Array(np.ascontiguousarray(value)) for name, value in arrays.items()})
+    return ArrayRecord({name: _array(value) for name, value in arrays.items()})
 
 
 def as_float32(record: ArrayRecord) -> dict[str, NDArray[np.float32]]:
@@ -39,8 +46,16 @@ def as_float32(record: ArrayRecord) -> dict[str, NDArray[np.float32]]:
     return {name: _ndarray(name, array).astype(np.float32) for name, array in record.items()}
 
 
+def in_float32(record: ArrayRecord) -> tuple[ArrayRecord, dict[str, NDArray[np.float32]]]:
+    """A strategy's arrays as they are sent, and as named float32 arrays: the same memory, read-only, where they fit."""
+    if all(array.dtype == "float32" for array in record.values()):
+        return record, {name: _ndarray(name, array) for name, array in record.items()}
+    arrays = as_float32(record)
+    return arrays_record(arrays), arrays
+
+
 def record_arrays(record: ArrayRecord) -> dict[str, NDArray[np.float32]]:
-    """Flower's record as named float32 arrays.
+    """Flower's record as named float32 arrays, read-only views of its bytes.
 
     Raises: ProtocolError when an array is malformed, not float32, or holds a number that is not finite.
     """
@@ -55,8 +70,8 @@ def record_arrays(record: ArrayRecord) -> dict[str, NDArray[np.float32]]:
     return out
 
 
-def encode_content(content: RecordDict) -> bytes:
-    """The records of a message as bytes.
+def encode_content(content: RecordDict) -> list[Buffer]:
+    """The records of a message as bytes, in pieces that follow each other; arrays are not copied.
 
     Raises: ProtocolError for a dtype or a value that has no place on the wire.
     """
@@ -74,13 +89,14 @@ def encode_content(content: RecordDict) -> bytes:
     except TypeError:
         raise ProtocolError("a record", expected="numbers, texts and lists of them", found="another type") from None
     tensors[_RECORDS] = np.frombuffer(document, dtype=np.uint8)
-    return bytes(save_tensors(tensors))
+    return [_tensors_head(tensors), *(_bytes_of(value) for value in tensors.values())]
 
 
 def decode_content(data: bytes) -> RecordDict:
-    """Bytes of `encode_content` as a message's records. Raises: ProtocolError when they are malformed."""
+    """The bytes of `encode_content`, joined, as a message's records. Raises: ProtocolError when they are malformed."""
     try:
         tensors = load_tensors(data)
+        del data  # a copy: where the caller has let go of the bytes too, they are not held twice
     except (SafetensorError, ValueError, KeyError, TypeError, OverflowError):
         raise ProtocolError("a message's content", expected="safetensors", found="malformed bytes") from None
     document = tensors.pop(_RECORDS, None)
@@ -90,7 +106,7 @@ def decode_content(data: bytes) -> RecordDict:
         records = json.loads(document.tobytes())
         content = RecordDict()
         for name, keys in records["arrays"].items():
-            content[name] = ArrayRecord({key: Array(_known(key, tensors.pop(f"{name}/{key}"))) for key in keys})
+            content[name] = ArrayRecord({key: _array(_known(key, tensors.pop(f"{name}/{key}"))) for key in keys})
         for name, values in records["config"].items():
             content[name] = ConfigRecord(values)
         for name, values in records["metrics"].items():
@@ -117,9 +133,42 @@ def unwrap_sealed(content: RecordDict) -> bytes:
     return array.data
 
 
+def _array(value: NDArray[Any]) -> Array:
+    """What `Array(value)` is, with one copy of the numbers where NumPy's own writing makes three."""
+    value, head = np.asarray(value, order="C"), io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(value))
+    data = b"".join((head.getvalue(), _bytes_of(value)))
+    return Array(dtype=str(value.dtype), shape=value.shape, stype=_NUMPY, data=data)
+
+
+def _bytes_of(value: NDArray[Any]) -> memoryview:
+    return value.reshape(-1).view(np.uint8).data
+
+
+def _tensors_head(tensors: Mapping[str, NDArray[Any]]) -> bytes:
+    """What stands before the tensors in a safetensors file (its format, 2022); the library would copy them twice."""
+    end, entries = 0, {}
+    for name, value in tensors.items():
+        start, end = end, end + value.nbytes
+        entries[name] = {"dtype": _DTYPES[str(value.dtype)], "shape": value.shape, "data_offsets": (start, end)}
+    document = json.dumps(entries, separators=(",", ":")).encode()
+    document += b" " * (-len(document) % 8)
+    return len(document).to_bytes(8, "little") + document
+
+
 def _ndarray(name: str, array: Array) -> NDArray[Any]:
+    """The numbers of an array where they lie, read-only. What NumPy's format allows beyond ours is refused."""
     try:
-        return _known(name, array.numpy())
+        if array.stype != _NUMPY:
+            raise ValueError
+        file = io.BytesIO(array.data)
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError
+        shape, column_major, dtype = np.lib.format.read_array_header_1_0(file)
+        if column_major or dtype.hasobject or len(array.data) != file.tell() + math.prod(shape) * dtype.itemsize:
+            raise ValueError
+        value = np.frombuffer(array.data, dtype=dtype, offset=file.tell()) if math.prod(shape) else np.empty(0, dtype)
+        return _known(name, value.reshape(shape))
     except (TypeError, ValueError, OSError, EOFError):
         raise ProtocolError(f"array {name}", expected="a NumPy array", found="malformed bytes") from None
 

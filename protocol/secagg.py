@@ -134,7 +134,7 @@ def model_digest(job: Job, model: Arrays) -> bytes:
     for name, value in model.items():
         head = json.dumps([name, list(value.shape)]).encode()
         digest.update(len(head).to_bytes(8, "big") + head)
-        digest.update(np.ascontiguousarray(value, dtype="<f4").data)
+        digest.update(np.ascontiguousarray(value, dtype="<f4").reshape(-1).view(np.uint8).data)
     return digest.digest()
 
 

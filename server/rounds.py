@@ -15,11 +15,13 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from privacy.errors import CloisterError, ProtocolError, QuorumError
+from protocol.link.terms import Failure
 from protocol.messages import ARRAYS, METRICS, WEIGHT, Outcome, Refusal, Status
 from protocol.records import array_record, metric_record
 from server.record import Drop, RunRecord, Spent
 
 Model = dict[str, NDArray[np.float32]]
+NO_REPLY = "no reply in time"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +51,18 @@ def answers(
             continue
         waiting.discard(node)
         content = _done(reply, shares[node].site, record)
+        del reply
         if content is not None:
             yield node, content
+        del content  # large: not kept while the next one is made
     for node in sorted(waiting):
-        record.dropped(Drop(site=shares[node].site, code=Refusal.ABSENT, reason="no reply in time"))
+        record.dropped(Drop(site=shares[node].site, code=Refusal.ABSENT, reason=NO_REPLY))
 
 
 def _done(reply: Message, site: str, record: RunRecord) -> RecordDict | None:
+    if reply.has_error() and reply.error.code == Failure.EXPIRED:  # the coordinator's own word: it waits no more
+        record.dropped(Drop(site=site, code=Refusal.ABSENT, reason=NO_REPLY))
+        return None
     if reply.has_error():
         # What a host says of a failure is not signed: only its number is shown.
         reason = f"its host reported error {reply.error.code}"

@@ -57,6 +57,7 @@ class SealingGrid(GridLayer):
             if not reply.has_error():
                 reply.content = self._opened(reply, sent.get(reply.metadata.src_node_id))
             yield reply
+            del reply  # while the next one is made, this one is its taker's alone
 
     def _sealed(self, messages: Iterable[Message], sent: dict[int, SealContext]) -> Iterator[Message]:
         """Seal each message as it is asked for: one sealed payload exists at a time, but for the shared greeting."""
@@ -103,8 +104,11 @@ class SealingGrid(GridLayer):
             if request is None:
                 raise ProtocolError("a reply", expected="an answer to a request", found="an answer to none")
             sealed = unwrap_sealed(reply.content)
+            reply.content = RecordDict()  # one copy of a large answer is let go of before the next one is made
             site = self._site_of.get(node) or self._claimed_site(sealed, request)
-            content = decode_content(self._open(sealed, request, site))
+            plain = [self._open(sealed, request, site)]
+            del sealed
+            content = decode_content(plain.pop())
             if Outcome.of(content).site != site:
                 raise ProtocolError("an answer", expected="the name of the site that signed it", found="another")
             self._site_of.setdefault(node, site)

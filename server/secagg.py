@@ -37,7 +37,7 @@ from privacy.secagg import (
 )
 from protocol.job import Job
 from protocol.messages import ARRAYS, CONFIG, SECAGG, TRAIN, Order, Refusal
-from protocol.payload import Arrays, arrays_record, as_float32
+from protocol.payload import Arrays, arrays_record, in_float32
 from protocol.secagg import (
     TURN,
     WORD,
@@ -97,7 +97,7 @@ class SecAggGrid(GridLayer):
         if not requests or requests[0].metadata.message_type != TRAIN:
             yield from self.inner.send_and_receive(requests, timeout=timeout)
             return
-        model = as_float32(arrays_of(requests[0].content))
+        record, model = in_float32(arrays_of(requests[0].content))
         order = Order.of(requests[0].content)
         self._record.open_round(order.round)
         work = _Round(
@@ -109,6 +109,7 @@ class SecAggGrid(GridLayer):
             shares=self._shares,
             record=self._record,
             config=requests[0].content[CONFIG],  # type: ignore[arg-type]
+            sent=record,
             model=model,
             digest=model_digest(self._job, model),
             timeout=timeout,
@@ -132,6 +133,7 @@ class _Round:
     shares: Mapping[int, Share]
     record: RunRecord
     config: ConfigRecord
+    sent: ArrayRecord
     model: Arrays
     digest: bytes
     timeout: float | None
@@ -198,8 +200,7 @@ class _Round:
         waiting = [node for node in nodes if node in self.trained]
         for node in fresh:
             self.record.asked(self.shares[node].site)
-        model = arrays_record(self.model)
-        requests = (self._train(node, turn, model) for node in fresh)
+        requests = (self._train(node, turn) for node in fresh)
         for node, content in answers(self.grid, requests, self.shares, self.record, self.timeout):
             machine, counted = self._take(machine, node, content, _advert)
             if counted:
@@ -207,8 +208,8 @@ class _Round:
         again = ({**self._step(Step.BEGIN), TURN: turn.record()} for _ in waiting)
         return self._exchange(machine, dict(zip(waiting, again, strict=True)), _advert)
 
-    def _train(self, node: int, turn: Turn, model: ArrayRecord) -> Message:
-        content = RecordDict({ARRAYS: model, CONFIG: self.config, TURN: turn.record()})
+    def _train(self, node: int, turn: Turn) -> Message:
+        content = RecordDict({ARRAYS: self.sent, CONFIG: self.config, TURN: turn.record()})
         return Message(content, dst_node_id=node, message_type=TRAIN)
 
     # R1 to R4

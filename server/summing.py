@@ -14,16 +14,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
-from flwr.app import Message, RecordDict
+from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from privacy.errors import CloisterError, ConfigError, ProtocolError
 from protocol.messages import ARRAYS, TRAIN, Order, Refusal
-from protocol.payload import arrays_record, as_float32, record_arrays
+from protocol.payload import arrays_record, in_float32, record_arrays
 from server.layer import GridLayer
 from server.record import Drop, RunRecord
-from server.rounds import Model, Share, answers, arrays_of, one_reply, spent_of, too_few
+from server.rounds import Share, answers, arrays_of, one_reply, spent_of, too_few
 
 SCALE = 2.0**40
 LARGEST = 2.0**10
@@ -92,21 +92,21 @@ class SummingGrid(GridLayer):
         if not requests or requests[0].metadata.message_type != TRAIN:
             yield from self.inner.send_and_receive(requests, timeout=timeout)
             return
-        model = as_float32(arrays_of(requests[0].content))
-        round_number = self._open(requests, model)
+        record, model = in_float32(arrays_of(requests[0].content))
+        round_number = self._open(requests, record)
         total = Sum(model)
         for node, content in answers(self.inner, requests, self._shares, self._record, timeout):
             self._take(content, self._shares[node], total)
+            del content
         taken = len(self._record.rounds[-1].participants)
         if taken < self._min_sites:
             raise too_few(self._record, round_number, taken, self._min_sites)
         yield one_reply(requests[0], arrays_record(total.mean_onto(model)), total.weight)
 
-    def _open(self, requests: list[Message], model: Model) -> int:
+    def _open(self, requests: list[Message], record: ArrayRecord) -> int:
         """Begin the round's account; all requests share one float32 model."""
         round_number = Order.of(requests[0].content).round
         self._record.open_round(round_number)
-        record = arrays_record(model)
         for request in requests:
             request.content[ARRAYS] = record
             self._record.asked(self._shares[request.metadata.dst_node_id].site)
@@ -136,8 +136,8 @@ class SingleGrid(SummingGrid):
             yield from self.inner.send_and_receive(requests, timeout=timeout)
             return
         by_node = {request.metadata.dst_node_id: request for request in requests}
-        model = as_float32(arrays_of(requests[0].content))
-        round_number = self._open(requests, model)
+        record, model = in_float32(arrays_of(requests[0].content))
+        round_number = self._open(requests, record)
         replies: list[Message] = []
         for node, content in answers(self.inner, requests, self._shares, self._record, timeout):
             own, share = Sum(model), self._shares[node]

@@ -55,6 +55,7 @@ class WindowGrid(GridLayer):
                 if sent_at.pop(reply.metadata.reply_to_message_id, None) is not None:
                     arrived += 1
                     yield reply
+                del reply  # while the next one is read, this one is its taker's alone
             if timeout is not None:
                 now = self._clock()
                 sent_at = {key: at for key, at in sent_at.items() if now - at < timeout}

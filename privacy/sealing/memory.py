@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from privacy.errors import SealError
 from privacy.sealing.body import (
+    CHUNK_BYTES,
     COMMITMENT_BYTES,
     ROOT_BYTES,
     TAG_BYTES,
@@ -25,9 +26,14 @@ from privacy.sealing.identity import Identity, PublicIdentity
 
 
 def seal(
-    plaintext: BytesLike, *, context: SealContext, sender: Identity, recipients: Sequence[PublicIdentity]
+    plaintext: BytesLike | Sequence[BytesLike],
+    *,
+    context: SealContext,
+    sender: Identity,
+    recipients: Sequence[PublicIdentity],
 ) -> bytes:
-    """`plaintext` encrypted to every recipient, bound to `context` and signed by `sender`.
+    """`plaintext`, in one piece or in several that follow each other, encrypted to every recipient, bound to `context`
+    and signed by `sender`.
 
     Sealing the same plaintext again gives other bytes: a message that must be sent again is stored sealed and sent as
     it is. The length of the plaintext, the context and who the recipients are stay readable by anyone.
@@ -37,16 +43,17 @@ def seal(
     cases: an empty plaintext is one empty last chunk.
     Raises: ValueError for no recipient, one listed twice, more than 256, or a plaintext above 2^40 bytes.
     """
-    plain = as_view(plaintext)
-    header, cipher = begin_sealing(len(plain), context=context, sender=sender, recipients=recipients)
-    layout, head = Layout(len(plain)), header.to_bytes() + cipher.commitment
+    pieces = [as_view(each) for each in ([plaintext] if isinstance(plaintext, BytesLike) else plaintext)]
+    length = sum(map(len, pieces))
+    header, cipher = begin_sealing(length, context=context, sender=sender, recipients=recipients)
+    layout, head = Layout(length), header.to_bytes() + cipher.commitment
     buffer = _preallocated(len(head) + layout.body_bytes + TRAILER_BYTES)
     with buffer.getbuffer() as out:
         out[: len(head)] = head
-        source, target = 0, len(head)
-        for size in layout.sizes():
-            cipher.seal_chunk(plain[source : source + size], out[target : target + size + TAG_BYTES])
-            source, target = source + size, target + size + TAG_BYTES
+        target = len(head)
+        for chunk in _chunks(pieces, layout):
+            cipher.seal_chunk(chunk, out[target : target + len(chunk) + TAG_BYTES])
+            target += len(chunk) + TAG_BYTES
         out[target:] = make_trailer(cipher.root(), sender)
     return buffer.getvalue()
 
@@ -97,6 +104,24 @@ def _read_whole(cursor: Cursor) -> Header:
             remedy="it was truncated or extended: fetch it again",
         )
     return header
+
+
+def _chunks(pieces: Sequence[memoryview], layout: Layout) -> Iterator[memoryview]:
+    """The chunks of a plaintext in pieces: views of a piece where it holds all of a chunk, else a buffer's."""
+    buffer, left, rest = memoryview(bytearray(CHUNK_BYTES)), iter(pieces), memoryview(b"")
+    for size in layout.sizes():
+        if len(rest) >= size:
+            yield rest[:size]
+            rest = rest[size:]
+            continue
+        filled = 0
+        while filled < size:
+            if not rest:
+                rest = next(left)
+            taken = min(len(rest), size - filled)
+            buffer[filled : filled + taken] = rest[:taken]
+            filled, rest = filled + taken, rest[taken:]
+        yield buffer[:size]
 
 
 def _preallocated(size: int) -> io.BytesIO:

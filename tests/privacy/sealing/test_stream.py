@@ -3,6 +3,7 @@
 import io
 import os
 import tracemalloc
+from itertools import pairwise
 
 import pytest
 
@@ -232,3 +233,14 @@ def test_a_plaintext_above_the_limit_is_never_sealed():
 def test_the_same_plaintext_is_never_sealed_to_the_same_bytes():
     one, two = sealed_message(100), sealed_message(100)
     assert one[header_length() :] != two[header_length() :] and root_hash(one) != root_hash(two)
+
+
+CUTS = [(), (0,), (1,), (CHUNK - 1, CHUNK + 1), (CHUNK, CHUNK), (5, 9, 2 * CHUNK - 1)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("cuts", CUTS)
+def test_a_plaintext_in_pieces_is_the_same_message(size, cuts):
+    whole, edges = payload(size), [0, *(min(cut, size) for cut in cuts), size]
+    pieces = [memoryview(whole)[start:end] for start, end in pairwise(edges)]
+    assert open_in_memory(seal(pieces, **TO)) == whole

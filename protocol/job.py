@@ -158,6 +158,13 @@ class FederationSection(_Section):
     server_tau: float = Field(0.001, gt=0, le=1, description="fedadam, fedyogi: adaptivity, added to the denominator")
     trimmed: float = Field(0.2, ge=0, lt=0.5, description="fedtrimmedavg: share that is cut off at each end")
     malicious_sites: int = Field(0, ge=0, le=10_000, description="krum: sites that may lie")
+    straggler_grace_s: float = Field(
+        0.0,
+        ge=0,
+        le=604_800,
+        description="seconds that a round waits for the others once min_sites have answered; 0: for all that were "
+        "asked, a day at most; without secure aggregation only: with it secagg.stage_timeout_s rules",
+    )
     rollback_margin: float = Field(
         1.0,
         ge=0,

@@ -13,15 +13,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from flwr.serverapp import Grid
+
 from learning.storage import make_private_dir
 from privacy.errors import CloisterError, TrainingError
 from protocol.eventlog import Detail, EventLog
+from protocol.job import Job
 from protocol.link.logs import log, log_to_stderr
 from protocol.plans import base_of
 from server.app import Setup, run_job
 from server.coordinator import open_coordinator, read_roster
 from server.folder import write_result
 from server.halting import HaltingGrid
+from server.link.grace import GraceGrid
 from server.link.grid import LinkGrid
 from server.link.membership import EVENTS_FILE
 from server.link.presence import Presence
@@ -92,7 +96,8 @@ def _run(home: Path, run: str, runs: Runs) -> CloisterError | None:
     store, presence = Store(link_folder(home)), Presence(link_folder(home))
     try:
         grid = LinkGrid(store, presence, run=run, sites=lambda: read_roster(home))
-        outcome = run_job(HaltingGrid(grid, _stop_of(runs, run)), setup, _watcher(runs, run))
+        host, watch = _with_grace(grid, job, _watcher(runs, run))
+        outcome = run_job(HaltingGrid(host, _stop_of(runs, run)), setup, watch)
         result = make_result(run, job, outcome, base_sha256, Simulated())
         if outcome.error is None or not runs.stop_wanted(run):
             grid.settle()
@@ -103,6 +108,20 @@ def _run(home: Path, run: str, runs: Runs) -> CloisterError | None:
     if not out.exists():
         write_result(out, result, setup.model_folder if outcome.error is None else None)
     return outcome.error
+
+
+def _with_grace(grid: LinkGrid, job: Job, watch: Callable[[Event], None]) -> tuple[Grid, Callable[[Event], None]]:
+    """The Grid that ends a round some time after its quorum, where the job says so and no sum is masked."""
+    federation = job.federation
+    if job.secagg.enabled or not federation.straggler_grace_s:
+        return grid, watch
+    grace = GraceGrid(grid, fewest=federation.min_sites, grace_s=federation.straggler_grace_s)
+
+    def both(event: Event) -> None:
+        grace.watch(event)
+        watch(event)
+
+    return grace, both
 
 
 def _stop_of(runs: Runs, run: str) -> Callable[[], CloisterError | None]:

@@ -45,6 +45,7 @@ class DaemonConfig:
     `progress`: the file in which the site's work leaves a note of how far it is. `drain_s`: how long the worker may go
     on after the signal to stop. `idle_s`: how long a worker is kept when there is nothing to do. `metrics_port`: of the
     Prometheus page on 127.0.0.1, None for no page. `sent`: told of each answer, and its bytes, before it leaves.
+    `stranger`: told when the coordinator does not know this site's certificate.
     `hold`: why a task, whose request lies at a path once it was fetched, may not be worked yet; empty: it may.
     """
 
@@ -57,6 +58,7 @@ class DaemonConfig:
     metrics_port: int | None = None
     backoff: Callable[[], Backoff] = Backoff
     sent: Callable[[pb.Task, int], None] = field(default=lambda _task, _size: None)
+    stranger: Callable[[], None] = field(default=lambda: None)
     hold: Callable[[pb.Task, Path], str] = field(default=lambda _task, _request: "")
 
 
@@ -172,6 +174,8 @@ class Daemon:
         self.counters.add(Count.RECONNECTS, reason)
         log("disconnected", {"why": str(error), "again_in_s": round(wait, 1)}, logging.WARNING)
         self._note("disconnected", str(error))
+        if isinstance(error, LinkRefusedError) and error.refused is Refused.STRANGER:
+            self._config.stranger()
         self._stopping.wait(wait)
 
     def _news(self, news: pb.WorkReply) -> None:

@@ -68,15 +68,18 @@ class Schedule:
         return 0.0 if now < start else max(0.0, self.due() - now)
 
 
-def renew(home: Path, clock: Callable[[], float]) -> Renewal:
+def renew(home: Path, clock: Callable[[], float], *, unknown: bool = False) -> Renewal:
     """Get the next certificate and keep it; on disk when this returns.
+
+    `unknown`: the coordinator does not know the certificate, as one that was restored does not know the newest ones:
+    the site shows its signing key instead.
 
     Raises: ConfigError for a site that has not joined; SealError when somebody else answers; ProtocolError when the
     coordinator refuses (the site was revoked) or cannot be reached. The pair is as it was then.
     """
     membership, now = read_membership(home), clock()
     _, end = validity(membership.certificate)
-    how = Renewal.CERTIFICATE if now < end else Renewal.PROOF
+    how = Renewal.CERTIFICATE if now < end and not unknown else Renewal.PROOF
     key = new_link_key()
     if how is Renewal.CERTIFICATE:
         reply = _by_certificate(membership, key)
@@ -115,6 +118,11 @@ class Renewer:
 
     def __init__(self, home: Path, log: EventLog, clock: Callable[[], float]) -> None:
         self._home, self._log, self._clock = home, log, clock
+        self._stranger = threading.Event()
+
+    def stranger(self) -> None:
+        """The coordinator does not know the certificate: renew at the next look. Any thread may say so."""
+        self._stranger.set()
 
     def run(self, stop: threading.Event, renewed: Callable[[], None], failed: Callable[[CloisterError], None]) -> None:
         """Wait, renew, tell; until `stop` is set. A failed attempt is made again, later each time, with jitter.
@@ -123,10 +131,10 @@ class Renewer:
         """
         failures, schedule = 0, self._schedule()
         while not stop.wait(_pause_s(failures) if failures else min(LOOK_S, schedule.wait_s(self._clock()))):
-            if schedule.wait_s(self._clock()) > 0:
+            if schedule.wait_s(self._clock()) > 0 and not self._stranger.is_set():
                 continue
             try:
-                how = renew(self._home, self._clock)
+                how = renew(self._home, self._clock, unknown=self._stranger.is_set())
                 schedule = self._schedule()
                 serial = serial_of(schedule.certificate)
                 self._log.append("site", "certificate.renew", "coordinator", {"by": how.value, "serial": serial})
@@ -135,6 +143,7 @@ class Renewer:
                 failed(error)
                 continue
             failures = 0
+            self._stranger.clear()
             renewed()
 
     def _schedule(self) -> Schedule:

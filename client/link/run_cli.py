@@ -67,6 +67,7 @@ def run_daemon(arguments: argparse.Namespace) -> int:
             metrics_port=arguments.metrics_port,
             sent=sent,
             hold=Gate(home),
+            stranger=renewer.stranger,
         )
     )
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -9,13 +9,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from server.link.backup_cli import add_backup
+
 SERVING_FILE = "serving.json"
 """In the coordinator's folder while it serves: its ports."""
 LINK_ADDRESS, ENROLMENT_ADDRESS = "127.0.0.1:7443", "127.0.0.1:7444"
 
 
 def add_serve(commands: Any) -> None:
-    """Add `serve` to `cloister coordinator`."""
+    """Add `serve`, and `backup` and `restore`, to `cloister coordinator`."""
+    add_backup(commands)
     serve = commands.add_parser("serve", help="take the calls of sites, and run the jobs that were submitted")
     serve.add_argument("dir", type=Path, help="the coordinator's folder")
     serve.add_argument("--address", default=LINK_ADDRESS, help=f"host:port of the link (default {LINK_ADDRESS})")

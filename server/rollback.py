@@ -9,18 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 
-from flwr.app import ArrayRecord, Message, RecordDict
+from flwr.app import ArrayRecord, Message
 from flwr.serverapp import Grid
 
-from protocol.messages import ARRAYS, METRICS, TRAIN
+from protocol.messages import TRAIN
 from server.layer import GridLayer
 from server.record import RunRecord
 from server.rounds import arrays_of
 
 
 class RollbackGrid(GridLayer):
-    """Passes a round's one reply on, or the round's own model in its place when the reply's is worse by `margin`.
+    """Passes a round's one reply on, or none when its model is worse by `margin`.
 
+    A strategy that gets no reply keeps its model and its memory: neither momentum nor adaptive rates see the round.
     `loss`: of a model on held-out data, in nats. `margin`: nats above the lowest loss of the run so far; 0: no check.
     A loss that is not finite is harm. More than one reply (strategies that need single updates) passes unchecked.
     """
@@ -37,14 +38,11 @@ class RollbackGrid(GridLayer):
         if not training or not self._margin or len(replies) != 1:
             yield from replies
             return
-        before = arrays_of(requests[0].content)
         if self.best is None:
-            self.best = self._loss(before)
+            self.best = self._loss(arrays_of(requests[0].content))
         after = self._loss(arrays_of(replies[0].content))
         if math.isfinite(after) and after <= self.best + self._margin:
             self.best = min(self.best, after)
             yield replies[0]
             return
         self._record.rolled_back(self.best, after)
-        content = RecordDict({ARRAYS: before, METRICS: replies[0].content[METRICS]})
-        yield Message(content, reply_to=requests[0])

@@ -85,6 +85,12 @@ class Tagger:
     def kinds(self) -> frozenset[Kind]:
         return frozenset(kind_of_label(plain(label)) for label in self.labels.values() if label != "O")
 
+    @cached_property
+    def window(self) -> int:
+        """Pieces that are read at once: as many as the tokeniser says it was trained with, as the model has places."""
+        places = int(getattr(self._model.config, "max_position_embeddings", _LONGEST))
+        return min(_LONGEST, places, int(self._tokeniser.model_max_length))
+
     def find(self, page: Page) -> Iterator[Span]:
         if not page.shadow.strip():
             return
@@ -104,7 +110,7 @@ class Tagger:
         """(start, end, label without B- or I-) of each word piece that is labelled."""
         import torch
 
-        longest = min(_LONGEST, int(getattr(self._model.config, "max_position_embeddings", _LONGEST)))
+        longest = self.window
         encoded = self._tokeniser(
             text, truncation=True, max_length=longest, stride=min(_STRIDE, longest // 4), padding=True,
             return_overflowing_tokens=True, return_offsets_mapping=True, return_tensors="pt",

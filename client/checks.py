@@ -101,7 +101,8 @@ def reasons_against(home: Path, config: SiteConfig, section: DataSection, job: J
 def _own_columns(section: DataSection) -> Columns:
     """The columns that the site itself names; a role that it leaves to the job has the name of a plain job."""
     own, plain = section.columns, ColumnsSection()
-    return Columns(text=own.text or plain.text, label=own.label or plain.label, unit=own.unit, linked=own.linked or ())
+    label = own.label or (None if own.spans else plain.label)
+    return Columns(text=own.text or plain.text, label=label, unit=own.unit, linked=own.linked or (), spans=own.spans)
 
 
 def _read_columns(path: Path, columns: Columns) -> tuple[str, ...]:

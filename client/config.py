@@ -94,6 +94,7 @@ class ColumnsSection(_Section):
 
     text: Column | None = None
     label: Column | None = None
+    spans: Column | None = None
     unit: Column | None = None
     linked: tuple[Column, ...] | None = Field(None, strict=False)
 

@@ -17,13 +17,14 @@ from client.config import DataSection
 from client.policy import effective_profile
 from client.site import Site
 from learning.base import Base
-from learning.options import Tune
+from learning.options import TaskKind
 from learning.prepare import Prepared, Recipe, Rows, StageProgress, prepare, profile_digest
 from learning.records import Columns, open_table
 from learning.split import Part, rows_of, split_units
 from privacy.anonymise import Anonymiser, Profile, load_profile
 from privacy.errors import DataError, PolicyRefusal
 from protocol.job import NO_PROFILE, RECORD_UNIT, Job
+from protocol.plans import caches_vectors
 
 CACHE_PURPOSE = "cache"
 SPLIT_PURPOSE = "split"
@@ -50,7 +51,8 @@ def training_examples(site: Site, job: Job, base: Base, progress: StageProgress 
         profile=hiding,
         base=base,
         max_tokens=job.model.max_tokens,
-        vectors=job.model.tune is Tune.HEAD,
+        vectors=caches_vectors(job),
+        task=job.task.kind,
     )
     load = _loader(site, job, section, path, columns)
     return prepare(
@@ -85,11 +87,13 @@ def columns_of(job: Job, section: DataSection) -> Columns:
     """The site's columns for the job's roles."""
     own, asked = section.columns, job.columns
     unit = None if job.privacy.unit == RECORD_UNIT else own.unit or job.privacy.unit
+    marked = job.task.kind is TaskKind.TAG
     return Columns(
         text=own.text or asked.text,
-        label=own.label or asked.label,
+        label=None if marked else own.label or asked.label,
         unit=unit,
         linked=asked.linked if own.linked is None else own.linked,
+        spans=(own.spans or asked.spans) if marked else None,
     )
 
 

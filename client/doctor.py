@@ -211,9 +211,8 @@ def examine(home: Path, clock: Callable[[], float]) -> list[Finding]:
 
 def _columns(path: Path, section: DataSection) -> tuple[str, ...]:
     own, plain = section.columns, ColumnsSection()
-    columns = Columns(
-        text=own.text or plain.text, label=own.label or plain.label, unit=own.unit, linked=own.linked or ()
-    )
+    label = own.label or (None if own.spans else plain.label)
+    columns = Columns(text=own.text or plain.text, label=label, unit=own.unit, linked=own.linked or (), spans=own.spans)
     first = next(Source(path, columns).rows(), None)
     if first is None:
         raise DataError(f"{path.name} holds no row", expected="one or more")

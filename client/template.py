@@ -44,5 +44,5 @@ def site_template(site: NewSite) -> str:
     for role in ("text", "label", "unit"):
         name = getattr(site, role)
         lines.append(f"{role} = {toml_value(name)}" if name else f'# {role} = "..."')
-    lines.append('# linked = ["..."]')
+    lines += ['# spans = "..."', '# linked = ["..."]']
     return "\n".join([*lines, ""])

@@ -9,10 +9,10 @@ from torch import nn
 from client.data import training_examples
 from client.guard import Granted
 from client.site import Site
-from learning.model import build_classifier, build_head, get_state, set_state
-from learning.options import Tune
+from learning.model import get_state, set_state
 from learning.private import Streams, train_round_privately
 from learning.storage import write_json
+from learning.tasks import task_of
 from learning.training import train_round
 from protocol.messages import TRAIN
 from protocol.plans import model_plan, training_plan
@@ -44,5 +44,4 @@ def train_update(site: Site, granted: Granted, state: dict[str, NDArray[np.float
 
 
 def _build(granted: Granted) -> nn.Module:
-    plan = model_plan(granted.job, granted.base)
-    return build_head(plan) if plan.tune is Tune.HEAD else build_classifier(plan)
+    return task_of(granted.job.task.kind).build(model_plan(granted.job, granted.base))

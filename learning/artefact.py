@@ -11,25 +11,28 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from learning.base import WEIGHTS, open_base
+from learning.entities import Entity
 from learning.examples import TokenExamples, load_tokeniser, tokenise
-from learning.model import HEAD_PREFIX, Classifier, Head, build_classifier, encoder_width, load_encoder, set_state
-from learning.options import ModelPlan, Tune
+from learning.model import HEAD_PREFIX, Classifier, Head, encoder_width, load_encoder, set_state
+from learning.options import ModelPlan, TaskKind, Tune
 from learning.storage import write_dir
+from learning.tasks import task_of
+from learning.tasks.folder import ABOUT_FILE, HEAD_FILE
+from learning.tasks.tag_examples import cut
+from learning.tasks.tagger import Tagger, TagHead, find_entities
 from learning.training import predict_logits
 from privacy.errors import ConfigError, ProtocolError
 
-HEAD_FILE = "head.safetensors"
-ABOUT_FILE = "cloister.json"
 FORMAT = 1
 
 
@@ -48,6 +51,7 @@ class About:
     job_digest: str
     protections: dict[str, bool]
     format: int = FORMAT
+    task: TaskKind = TaskKind.CLASSIFY
 
 
 def export_model(folder: Path, plan: ModelPlan, state: dict[str, NDArray[np.float32]], about: About) -> str:
@@ -59,19 +63,17 @@ def export_model(folder: Path, plan: ModelPlan, state: dict[str, NDArray[np.floa
     """
     if folder.exists():
         raise ConfigError(f"{folder}", expected="a folder that is not there yet", found="one that is")
-    model = _classifier(plan, state)
-    encoder: Any = model.encoder
-    if plan.tune is Tune.LORA:
-        encoder = encoder.merge_and_unload()
+    write = task_of(plan.task).writer(plan, state, about.labels)
 
     def fill(target: Path) -> None:
         from transformers import AutoTokenizer
 
-        encoder.save_pretrained(str(target))
-        AutoTokenizer.from_pretrained(str(plan.base.folder), local_files_only=True).save_pretrained(str(target))
-        head = {name: p.detach().cpu().numpy() for name, p in model.head.named_parameters()}
-        save_file(head, target / HEAD_FILE)
-        (target / ABOUT_FILE).write_text(json.dumps(asdict(about), indent=1, ensure_ascii=False), encoding="utf-8")
+        write(target)
+        tokenizer = AutoTokenizer.from_pretrained(str(plan.base.folder), local_files_only=True)
+        if about.task is TaskKind.TAG:
+            tokenizer.model_max_length = about.max_tokens  # whoever reads long texts with it cuts the same windows
+        tokenizer.save_pretrained(str(target))
+        (target / ABOUT_FILE).write_text(json.dumps(_written(about), indent=1, ensure_ascii=False), encoding="utf-8")
         (target / "README.md").write_text(_card(about), encoding="utf-8")
 
     write_dir(folder, fill)
@@ -79,24 +81,23 @@ def export_model(folder: Path, plan: ModelPlan, state: dict[str, NDArray[np.floa
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _classifier(plan: ModelPlan, state: dict[str, NDArray[np.float32]]) -> Classifier:
-    if plan.tune is Tune.HEAD:
-        head = Head(encoder_width(plan.base), plan.labels)
-        set_state(head, state)
-        return Classifier(load_encoder(plan.base), head)
-    model = build_classifier(plan)
-    set_state(model, state)
-    return model
+def _written(about: About) -> dict[str, object]:
+    """What stands in the file; that a model classifies goes without saying, as in folders of earlier versions."""
+    values = asdict(about)
+    if about.task is TaskKind.CLASSIFY:
+        del values["task"]
+    return values
 
 
 class Predictor:
-    """A model folder, loaded: texts in, logits and labels out.
+    """The folder of a classifier, loaded: texts in, logits and labels out.
 
-    Raises: ConfigError when the folder is not one that `export_model` wrote.
+    Raises: ConfigError when the folder is not one that `export_model` wrote, or its task is another one.
     """
 
     def __init__(self, folder: Path) -> None:
         self.about = read_about(folder)
+        _expect(self.about, TaskKind.CLASSIFY, folder)
         self._base = open_base(folder, str(folder))
         head = _read_head(folder, encoder_width(self._base), len(self.about.labels))
         self._model = Classifier(load_encoder(self._base), head)
@@ -114,8 +115,37 @@ class Predictor:
         return torch.softmax(torch.from_numpy(logits), dim=-1).numpy()
 
 
+class SpanPredictor:
+    """The folder of a tagger, loaded: texts in, entities out.
+
+    Raises: ConfigError when the folder is not one that `export_model` wrote, or its task is another one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.about = read_about(folder)
+        _expect(self.about, TaskKind.TAG, folder)
+        self._base = open_base(folder, str(folder))
+        head = TagHead(encoder_width(self._base), TaskKind.TAG.outputs(len(self.about.labels)))
+        self._model = Tagger(load_encoder(self._base), _filled(head, folder))
+
+    def entities(self, texts: Sequence[str]) -> list[list[Entity]]:
+        """The entities of each text, in its own offsets; kinds are positions in `about.labels`."""
+        return find_entities(self._model, cut(texts, self._base, self.about.max_tokens))
+
+
+def _expect(about: About, task: TaskKind, folder: Path) -> None:
+    if about.task is not task:
+        raise ConfigError(f"{folder}", expected=f"a model that was trained to {task.value}", found=about.task.value)
+
+
+_AnyHead = TypeVar("_AnyHead", Head, TagHead)
+
+
 def _read_head(folder: Path, width: int, labels: int) -> Head:
-    head = Head(width, labels)
+    return _filled(Head(width, labels), folder)
+
+
+def _filled(head: _AnyHead, folder: Path) -> _AnyHead:
     try:
         set_state(head, {HEAD_PREFIX + name: value for name, value in load_file(folder / HEAD_FILE).items()})
     except OSError:
@@ -144,25 +174,26 @@ def read_about(folder: Path) -> About:
 def _card(about: About) -> str:
     on = [name.replace("_", " ") for name, value in about.protections.items() if value]
     off = [name.replace("_", " ") for name, value in about.protections.items() if not value]
+    pipeline, facts, use = task_of(about.task).card(about.labels, about.max_tokens)
+    first, second = facts
+    what = "text classifier" if about.task is TaskKind.CLASSIFY else "tagger of entities in text"
     return f"""---
 library_name: transformers
 base_model: {about.base}
-tags: [text-classification, federated-learning, differential-privacy]
+tags: [{pipeline}, federated-learning, differential-privacy]
 ---
 
 # {about.job_name}
 
-A text classifier trained with Cloister over several sites; tuned part: {about.tune.value}.
+A {what} trained with Cloister over several sites; tuned part: {about.tune.value}.
 
-- Labels: {", ".join(about.labels)}
+- {first}
 - Base: {about.base}, SHA-256 of the weights {about.base_sha256}
-- Texts are cut at {about.max_tokens} tokens
+- {second}
 - Job: {about.job_digest}
 - Protections on: {", ".join(on) or "none"}; off: {", ".join(off) or "none"}
 
-`AutoModel.from_pretrained` and `AutoTokenizer.from_pretrained` load the encoder from this folder. The head
-(`{HEAD_FILE}`: `linear.weight` and `linear.bias`) reads the mean of the last hidden vectors over the tokens of the
-mask, scaled to the norm sqrt(d). `cloister predict FOLDER` does all of it.
+{use}
 
 What this model may be used for, and its accuracy, stand in the run's report. It was not made to be used without a
 person's judgement.

@@ -1,6 +1,7 @@
 """What a training step reads: token ids of texts, or cached sentence vectors of a frozen encoder, with their labels.
 
-Both are raw private data: whoever writes them to disk gives the files to their owner alone.
+`Examples` is what every task's examples offer; those of texts with labels are here, others are in `learning.tasks`.
+They are raw private data: whoever writes them to disk gives the files to their owner alone.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from learning.base import Base
 from learning.model import PADDED_POSITIONS, mean_of_tokens
+from learning.options import TrainingPlan
 from privacy.errors import ConfigError
 
 Indices = NDArray[np.int64]
@@ -28,16 +31,26 @@ _VECTORS_AT_ONCE = 64
 
 
 class Examples(Protocol):
-    """Labelled inputs of a model. `labels`: int64 (N,); `units`: int64 (N,), equal for records of one privacy unit."""
-
-    @property
-    def labels(self) -> Indices: ...
+    """Inputs of a model with what it should answer. `units`: int64 (N,), equal for examples of one privacy unit."""
 
     @property
     def units(self) -> Indices: ...
 
+    @property
+    def records(self) -> int:
+        """How many records the examples are of: a long record may be several examples."""
+
+    def members(self, records: Indices) -> Indices:
+        """The examples of some records, by the records' numbers."""
+
     def inputs(self, indices: Indices, device: torch.device) -> dict[str, Tensor]:
         """The model's keyword arguments for some examples."""
+
+    def losses(self, logits: Tensor, indices: Indices, plan: TrainingPlan) -> Tensor:
+        """The loss of each example, float32 (B,), from the model's answer to its inputs."""
+
+    def shares(self, indices: Indices) -> NDArray[np.float32]:
+        """The weight of each example in its record's loss, float32 (B,): over a record they add up to one."""
 
     def lengths(self, indices: Indices) -> Indices:
         """The cost of each example: its number of tokens."""
@@ -45,8 +58,35 @@ class Examples(Protocol):
     def __len__(self) -> int: ...
 
 
+class _Labelled:
+    """Examples that are a record each, with one label."""
+
+    labels: Indices
+
+    @property
+    def records(self) -> int:
+        return len(self.labels)
+
+    def members(self, records: Indices) -> Indices:
+        return records
+
+    def losses(self, logits: Tensor, indices: Indices, plan: TrainingPlan) -> Tensor:
+        """Weighted cross-entropy. A lot is divided by its records, not by their weights."""
+        labels = torch.from_numpy(self.labels[indices]).to(logits.device)
+        weights = (
+            torch.tensor(plan.class_weights, dtype=torch.float32, device=logits.device) if plan.class_weights else None
+        )
+        return functional.cross_entropy(logits, labels, reduction="none", weight=weights)
+
+    def shares(self, indices: Indices) -> NDArray[np.float32]:
+        return np.ones(len(indices), dtype=np.float32)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
 @dataclass(frozen=True, eq=False)
-class TokenExamples:
+class TokenExamples(_Labelled):
     """Token ids in one flat array: example i is `ids[offsets[i]:offsets[i + 1]]`. ids int32, offsets int64 (N + 1,)."""
 
     ids: NDArray[np.int32]
@@ -55,43 +95,40 @@ class TokenExamples:
     units: Indices
     pad_id: int
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def lengths(self, indices: Indices) -> Indices:
         return self.offsets[indices + 1] - self.offsets[indices]
 
     def inputs(self, indices: Indices, device: torch.device) -> dict[str, Tensor]:
-        """Padded ids and mask, int64 (B, L). Positions and token types are contiguous, as Opacus needs them (#841)."""
-        lengths = self.lengths(indices)
-        longest = int(lengths.max(initial=1))
-        ids = np.full((len(indices), longest), self.pad_id, dtype=np.int64)
-        mask = np.zeros((len(indices), longest), dtype=np.int64)
-        for row, (index, length) in enumerate(zip(indices, lengths, strict=True)):
-            ids[row, :length] = self.ids[self.offsets[index] : self.offsets[index] + length]
-            mask[row, :length] = 1
-        return {
-            "input_ids": torch.from_numpy(ids).to(device),
-            "attention_mask": torch.from_numpy(mask).to(device),
-        }
+        return padded(self.ids, self.offsets, indices, self.pad_id, device)
 
 
 @dataclass(frozen=True, eq=False)
-class VectorExamples:
+class VectorExamples(_Labelled):
     """Cached sentence vectors of a frozen encoder, float32 (N, d)."""
 
     vectors: NDArray[np.float32]
     labels: Indices
     units: Indices
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def lengths(self, indices: Indices) -> Indices:
         return np.ones(len(indices), dtype=np.int64)
 
     def inputs(self, indices: Indices, device: torch.device) -> dict[str, Tensor]:
         return {"vectors": torch.from_numpy(np.ascontiguousarray(self.vectors[indices])).to(device)}
+
+
+def padded(
+    flat: NDArray[np.int32], offsets: Indices, indices: Indices, pad_id: int, device: torch.device
+) -> dict[str, Tensor]:
+    """Padded ids and mask, int64 (B, L). Positions and token types are contiguous, as Opacus needs them (#841)."""
+    lengths = offsets[indices + 1] - offsets[indices]
+    longest = int(lengths.max(initial=1))
+    ids = np.full((len(indices), longest), pad_id, dtype=np.int64)
+    mask = np.zeros((len(indices), longest), dtype=np.int64)
+    for row, (index, length) in enumerate(zip(indices, lengths, strict=True)):
+        ids[row, :length] = flat[offsets[index] : offsets[index] + length]
+        mask[row, :length] = 1
+    return {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": torch.from_numpy(mask).to(device)}
 
 
 def load_tokeniser(base: Base, max_tokens: int) -> tuple[Tokeniser, int]:
@@ -102,7 +139,7 @@ def load_tokeniser(base: Base, max_tokens: int) -> tuple[Tokeniser, int]:
     from transformers import AutoConfig, AutoTokenizer
 
     config = AutoConfig.from_pretrained(str(base.folder), local_files_only=True, trust_remote_code=False)
-    _check_positions(config, max_tokens)
+    check_positions(config, max_tokens)
     tokenizer = AutoTokenizer.from_pretrained(str(base.folder), local_files_only=True, trust_remote_code=False)
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
@@ -112,7 +149,8 @@ def load_tokeniser(base: Base, max_tokens: int) -> tuple[Tokeniser, int]:
     return encode, int(tokenizer.pad_token_id or 0)
 
 
-def _check_positions(config: Any, max_tokens: int) -> None:
+def check_positions(config: Any, max_tokens: int) -> None:
+    """Raises: ConfigError when the base has fewer positions than `max_tokens`."""
     places = getattr(config, "max_position_embeddings", None)
     if places is None:
         return

@@ -56,23 +56,25 @@ class Classifier(nn.Module):
         self.head = head
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        logits: Tensor = self.head(mean_of_tokens(self.encoder, {**inputs, **self._positions(inputs)}))
+        positions = contiguous_positions(self.encoder, inputs)
+        logits: Tensor = self.head(mean_of_tokens(self.encoder, {**inputs, **positions}))
         return logits
 
-    def _positions(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Contiguous positions and token types, (B, L), where the embeddings are tuned.
 
-        Left to itself the encoder uses positions of batch size 1, from which no per-record gradient can be told
-        (Opacus #841).
-        """
-        ids, config = inputs["input_ids"], cast(Any, self.encoder.config)
-        if config.model_type not in _ABSOLUTE_POSITIONS or not _embeddings_tuned(self.encoder):
-            return {}
-        types = {"token_type_ids": torch.zeros_like(ids)} if config.type_vocab_size else {}
-        if config.model_type in PADDED_POSITIONS:
-            mask = inputs["attention_mask"]
-            return {**types, "position_ids": torch.cumsum(mask, dim=1) * mask + int(config.pad_token_id)}
-        return {**types, "position_ids": torch.arange(ids.shape[1], device=ids.device).expand_as(ids).contiguous()}
+def contiguous_positions(encoder: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous positions and token types, (B, L), where the embeddings are tuned.
+
+    Left to itself the encoder uses positions of batch size 1, from which no per-record gradient can be told
+    (Opacus #841).
+    """
+    ids, config = inputs["input_ids"], cast(Any, encoder.config)
+    if config.model_type not in _ABSOLUTE_POSITIONS or not _embeddings_tuned(encoder):
+        return {}
+    types = {"token_type_ids": torch.zeros_like(ids)} if config.type_vocab_size else {}
+    if config.model_type in PADDED_POSITIONS:
+        mask = inputs["attention_mask"]
+        return {**types, "position_ids": torch.cumsum(mask, dim=1) * mask + int(config.pad_token_id)}
+    return {**types, "position_ids": torch.arange(ids.shape[1], device=ids.device).expand_as(ids).contiguous()}
 
 
 def mean_of_tokens(encoder: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -121,13 +123,24 @@ def build_head(plan: ModelPlan) -> Head:
 def build_classifier(plan: ModelPlan) -> Classifier:
     """A fresh classifier with the parts that are not tuned frozen. LoRA adapters are drawn from `plan.seed`."""
     head = Head(encoder_width(plan.base), plan.labels, plan.dropout)
-    encoder = load_encoder(plan.base, plan.dropout)
+    return Classifier(tuned_encoder(plan), head)
+
+
+def tuned_encoder(plan: ModelPlan) -> nn.Module:
+    """The base's encoder with the part that the plan tunes free and the rest frozen; without dropout if all of it is.
+
+    LoRA adapters are drawn from `plan.seed`.
+    """
+    encoder = load_encoder(plan.base, 0.0 if plan.tune is Tune.HEAD else plan.dropout)
     encoder.requires_grad_(plan.tune is Tune.FULL)
     if plan.tune is Tune.FULL and not plan.train_embeddings:
         _embeddings(encoder).requires_grad_(False)
-    if plan.tune is Tune.LORA:
-        encoder = _with_adapters(encoder, plan)
-    return Classifier(encoder, head)
+    return _with_adapters(encoder, plan) if plan.tune is Tune.LORA else encoder
+
+
+def merged_encoder(encoder: nn.Module, plan: ModelPlan) -> Any:
+    """The encoder as a plain model of its family: LoRA adapters are merged into it (Hu et al. 2021, section 4.1)."""
+    return cast(Any, encoder).merge_and_unload() if plan.tune is Tune.LORA else encoder
 
 
 def _embeddings_tuned(encoder: nn.Module) -> bool:
@@ -191,4 +204,4 @@ def set_state(model: nn.Module, state: Mapping[str, NDArray[np.float32]]) -> Non
             raise ProtocolError(name, expected="finite numbers", found="some that are not")
     with torch.no_grad():
         for name, parameter in named.items():
-            parameter.copy_(torch.from_numpy(arrays[name]))
+            parameter.copy_(torch.tensor(arrays[name]))

@@ -8,6 +8,17 @@ from enum import StrEnum
 from learning.base import Base
 
 
+class TaskKind(StrEnum):
+    """What is learned: one label for a text, or the entities in it."""
+
+    CLASSIFY = "classify"
+    TAG = "tag"
+
+    def outputs(self, labels: int) -> int:
+        """Outputs of the head: one a label, or O and B- and I- of each entity type."""
+        return labels if self is TaskKind.CLASSIFY else 2 * labels + 1
+
+
 class Tune(StrEnum):
     """Which part of the classifier is tuned: the head, low-rank adapters and the head, or all layers."""
 
@@ -35,11 +46,12 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPlan:
-    """What must be known to build the classifier. `labels` is the number of outputs; `dropout` a fraction."""
+    """What must be known to build the model. `labels` is the number of outputs; `dropout` a fraction."""
 
     base: Base
     labels: int
     tune: Tune
+    task: TaskKind = TaskKind.CLASSIFY
     train_embeddings: bool = False
     lora_rank: int = 8
     lora_alpha: int = 16

@@ -8,52 +8,30 @@ is a hash of all that it was made from, so that a change of rows, profile, base 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from learning.base import Base, reading_digest
-from learning.examples import Examples, TokenExamples, VectorExamples, load_tokeniser, sentence_vectors, tokenise
-from learning.model import load_encoder
+from learning.entities import Entity, carry
+from learning.examples import Examples
+from learning.recipe import ReadRecords, Recipe, StageProgress
 from learning.records import Table
+from learning.shelf import Shelf
 from learning.storage import make_private_dir, write_dir
-from learning.training import pick_device
+from learning.tasks import task_of
 from privacy import anonymise
-from privacy.anonymise import Anonymiser, HiddenCounts, Profile
-from privacy.anonymise.vault import open_bytes, seal_bytes
+from privacy.anonymise import Anonymiser, HiddenCounts, Profile, Redacted
 from privacy.errors import AnonymiseError, DataError
 
-CACHE_VERSION = 1
-StageProgress = Callable[[str, int, int], None]
-"""Called with (stage, done, total), in records."""
+__all__ = ["Prepared", "Recipe", "Rows", "StageProgress", "load_prepared", "prepare", "profile_digest"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How rows become examples. `source` is a hash that stands for the rows; `vectors`: cache the frozen trunk.
-
-    `profile` is the digest of the anonymisation profile and its settings; empty when the site lets text pass.
-    """
-
-    source: str
-    profile: str
-    base: Base
-    max_tokens: int
-    vectors: bool
-
-    def name(self) -> str:
-        """The cache folder's name: a hash of everything that the examples depend on."""
-        parts = [CACHE_VERSION, self.source, self.profile, self.base.sha256, self.max_tokens, self.vectors]
-        parts.append(reading_digest(self.base))
-        return hashlib.sha256(b"cloister/v1/cache\x00" + json.dumps(parts).encode()).hexdigest()[:32]
+_HIDDEN = "hidden.json"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,45 +71,11 @@ def prepare(
     if not folder.is_dir():
         table, rows = load()
         hide = anonymiser() if anonymiser is not None else None
-        write_dir(folder, lambda target: _fill(_Shelf(target, key), table, rows, recipe, hide, progress))
+        write_dir(folder, lambda target: _fill(Shelf(target, key), table, rows, recipe, hide, progress))
     return load_prepared(folder, recipe, key)
 
 
 _SEALED = "-sealed"
-
-
-class _Shelf:
-    """The files of a cache folder, by name: as they are and mapped, or sealed and opened into memory."""
-
-    def __init__(self, folder: Path, key: bytes | None) -> None:
-        self._folder, self._key = folder, key
-
-    def put_array(self, name: str, array: NDArray[Any]) -> None:
-        if self._key is None:
-            np.save(self._folder / name, array)
-            return
-        stream = io.BytesIO()
-        np.save(stream, array)
-        (self._folder / name).write_bytes(seal_bytes(stream.getvalue(), self._key, name))
-
-    def put_value(self, name: str, value: object) -> None:
-        data = json.dumps(value).encode()
-        (self._folder / name).write_bytes(data if self._key is None else seal_bytes(data, self._key, name))
-
-    def array(self, name: str, *, large: bool = False) -> NDArray[Any]:
-        """An array; a `large` one is mapped where it is not sealed."""
-        if self._key is None:
-            found: NDArray[Any] = np.load(self._folder / name, mmap_mode="r" if large else None)
-            return found
-        opened: NDArray[Any] = np.load(io.BytesIO(self._opened(name, self._key)), allow_pickle=False)
-        return opened
-
-    def value(self, name: str) -> Any:
-        data = (self._folder / name).read_bytes() if self._key is None else self._opened(name, self._key)
-        return json.loads(data)
-
-    def _opened(self, name: str, key: bytes) -> bytes:
-        return open_bytes((self._folder / name).read_bytes(), key, name)
 
 
 def profile_digest(profile: Profile, key: bytes) -> str:
@@ -159,17 +103,13 @@ def detectors_digest() -> bytes:
 
 def load_prepared(folder: Path, recipe: Recipe, key: bytes | None = None) -> Prepared:
     """Read a cache folder that `prepare` wrote; arrays are mapped, those of a sealed cache are opened into memory."""
-    shelf = _Shelf(folder, key)
-    labels, units = shelf.array("labels.npy"), shelf.array("units.npy")
-    hidden = HiddenCounts.from_dict(shelf.value("hidden.json"))
-    if recipe.vectors:
-        return Prepared(examples=VectorExamples(shelf.array("vectors.npy", large=True), labels, units), hidden=hidden)
-    ids, offsets = shelf.array("ids.npy", large=True), shelf.array("offsets.npy")
-    return Prepared(examples=TokenExamples(ids, offsets, labels, units, int(shelf.value("pad.json"))), hidden=hidden)
+    shelf = Shelf(folder, key)
+    hidden = HiddenCounts.from_dict(shelf.value(_HIDDEN))
+    return Prepared(examples=task_of(recipe.task).load(shelf, recipe), hidden=hidden)
 
 
 def _fill(
-    shelf: _Shelf,
+    shelf: Shelf,
     table: Table,
     rows: NDArray[np.int64],
     recipe: Recipe,
@@ -177,49 +117,57 @@ def _fill(
     progress: StageProgress | None,
 ) -> None:
     report = progress or (lambda _stage, _done, _total: None)
-    texts, kept, hidden = _hide(table, rows, anonymiser, report)
-    if not len(kept):
-        raise DataError(
-            "the data set", expected="at least one record to train on", found=f"none ({hidden.withheld} withheld)"
-        )
-    tokeniser, pad = load_tokeniser(recipe.base, recipe.max_tokens)
-    ids, offsets = tokenise(texts, tokeniser, lambda done, total: report("tokenise", done, total))
-    labels, units = table.label_ids(kept), _unit_numbers(table, kept)
-    shelf.put_array("labels.npy", labels)
-    shelf.put_array("units.npy", units)
-    shelf.put_value("hidden.json", hidden.to_dict())
-    if recipe.vectors:
-        tokens = TokenExamples(ids, offsets, labels, units, pad)
-        encoder, device = load_encoder(recipe.base), pick_device()
-        vectors = sentence_vectors(encoder, tokens, device, lambda done, total: report("encode", done, total))
-        shelf.put_array("vectors.npy", vectors)
-        return
-    shelf.put_array("ids.npy", ids)
-    shelf.put_array("offsets.npy", offsets)
-    shelf.put_value("pad.json", pad)
+    hidden = _hide(table, rows, anonymiser, report)
+    if not len(hidden.rows):
+        withheld = hidden.counts.withheld
+        raise DataError("the data set", expected="at least one record to train on", found=f"none ({withheld} withheld)")
+    read = ReadRecords(
+        texts=hidden.texts,
+        labels=None if table.has_entities else table.label_ids(hidden.rows),
+        entities=hidden.entities,
+        units=_unit_numbers(table, hidden.rows),
+    )
+    shelf.put_value(_HIDDEN, hidden.counts.to_dict())
+    task_of(recipe.task).store(read, recipe, shelf, report)
 
 
-def _hide(
-    table: Table, rows: NDArray[np.int64], anonymiser: Anonymiser | None, report: StageProgress
-) -> tuple[list[str], NDArray[np.int64], HiddenCounts]:
-    """Anonymised texts, the rows that are left, and the counts."""
-    hidden = HiddenCounts()
+@dataclass(frozen=True, kw_only=True)
+class _Hidden:
+    """Anonymised texts, the rows that are left, the entities where the table has them, and the counts."""
+
+    texts: list[str]
+    rows: NDArray[np.int64]
+    entities: list[tuple[Entity, ...]]
+    counts: HiddenCounts
+
+
+def _hide(table: Table, rows: NDArray[np.int64], anonymiser: Anonymiser | None, report: StageProgress) -> _Hidden:
+    counts = HiddenCounts()
+    marked = table.has_entities
     if anonymiser is None:
-        return table.texts(rows), rows, hidden
+        found = [table.entities(int(row)) for row in rows] if marked else []
+        return _Hidden(texts=table.texts(rows), rows=rows, entities=found, counts=counts)
     texts: list[str] = []
     kept: list[int] = []
+    entities: list[tuple[Entity, ...]] = []
     for done, row in enumerate(rows, start=1):
         try:
             redacted = anonymiser.redact(table.texts([int(row)])[0], table.linked(int(row)))
         except AnonymiseError:
-            hidden = hidden.merge(HiddenCounts.of_withheld())
+            counts = counts.merge(HiddenCounts.of_withheld())
         else:
-            hidden = hidden.merge(HiddenCounts.of(redacted.findings))
+            counts = counts.merge(HiddenCounts.of(redacted.findings))
             texts.append(redacted.text)
             kept.append(int(row))
+            if marked:
+                entities.append(carry(table.entities(int(row)), _written(redacted)))
         if done % 100 == 0 or done == len(rows):
             report("anonymise", done, len(rows))
-    return texts, np.asarray(kept, dtype=np.int64), hidden
+    return _Hidden(texts=texts, rows=np.asarray(kept, dtype=np.int64), entities=entities, counts=counts)
+
+
+def _written(redacted: Redacted) -> list[tuple[int, int, int]]:
+    return [(f.start, f.end, length) for f, length in zip(redacted.findings, redacted.lengths, strict=True)]
 
 
 def _unit_numbers(table: Table, kept: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -27,6 +27,7 @@ import pyarrow as pa
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from learning.entities import Entity, read_entities
 from learning.rows import MAX_TEXT_CHARS, Columns, Fault, Row, Source
 from privacy.errors import ConfigError, DataError
 
@@ -35,8 +36,8 @@ __all__ = ["MAX_LABELS", "MAX_TEXT_CHARS", "Columns", "Fault", "OnBadRow", "Tabl
 MAX_LABELS = 1_000  # more distinct values than this in a label column: it is not a label column
 SHOWN_ROWS = 5
 _BATCH_CHARS, _BATCH_ROWS = 8_000_000, 1_000
-_SCHEMA = pa.schema([(name, pa.large_string()) for name in ("text", "label", "unit", "linked")])
-_Record = tuple[str, str | None, str | None, str]  # text, label, unit, linked as JSON
+_SCHEMA = pa.schema([(name, pa.large_string()) for name in ("text", "label", "unit", "linked", "spans")])
+_Record = tuple[str, str | None, str | None, str, str | None]  # text, label, unit, linked as JSON, entities as JSON
 
 
 class OnBadRow(Enum):
@@ -83,6 +84,20 @@ class Table:
         """The record's own identifiers, column to value; empty values are left out."""
         found: dict[str, str] = json.loads(self._dataset[[int(index)]].column("linked")[0].as_py())
         return found
+
+    def entities(self, index: int) -> tuple[Entity, ...]:
+        """The entities marked in a record's text, sorted; their kinds are positions in `labels`. Raises: DataError
+        without a column of spans.
+        """
+        found = self._dataset[[int(index)]].column("spans")[0].as_py()
+        if found is None:
+            raise DataError("the data set has no column of spans", remedy="map the role spans to a column")
+        return tuple(Entity(*each) for each in json.loads(found))
+
+    @property
+    def has_entities(self) -> bool:
+        """Whether the table has entities marked in texts, in the place of labels of whole texts."""
+        return self._dataset[[0]].column("spans")[0].as_py() is not None
 
     @property
     def has_units(self) -> bool:
@@ -155,7 +170,7 @@ class _Checker:
         self.counts: Counter[Fault] = Counter()
 
     def usable(self, rows: Iterable[Row]) -> Iterator[_Record]:
-        """Yield (text, label, unit, linked as JSON) of each row that can be used."""
+        """Yield (text, label, unit, linked as JSON, entities as JSON) of each row that can be used."""
         for row in rows:
             record = row.value if isinstance(row.value, Fault) else self._record(row.value)
             if isinstance(record, Fault):
@@ -185,11 +200,18 @@ class _Checker:
             return Fault.NO_LABEL
         if unit == "":
             return Fault.NO_UNIT
-        if self.fixed and label not in self.ids:
+        spans: str | None = None
+        if self.columns.spans is not None:
+            entities = read_entities(row.get(self.columns.spans), text, self.ids)
+            if isinstance(entities, Fault):
+                return entities
+            spans = json.dumps(entities)
+        elif self.fixed and label not in self.ids:
             return Fault.OTHER_LABEL
-        names = self.columns.linked or [name for name in row if name not in (self.columns.text, self.columns.label)]
+        own = (self.columns.text, self.columns.label, self.columns.spans)
+        names = self.columns.linked or [name for name in row if name not in own]
         linked = {key: value for name in names for key, value in _spread(name, row.get(name)) if value}
-        return text, label, unit, json.dumps(linked, ensure_ascii=False)
+        return text, label, unit, json.dumps(linked, ensure_ascii=False), spans
 
     def refuse_faults(self, name: str) -> None:
         if not self.counts:
@@ -281,7 +303,7 @@ def _digest(text: str, label: str | None) -> bytes:
 def _check_labels(labels: Sequence[str] | None, columns: Columns) -> None:
     if labels is None:
         return
-    if columns.label is None:
+    if columns.label is None and columns.spans is None:
         raise ConfigError("the job has labels and the data set no column for them", remedy="map the role label")
     if not labels or len(set(labels)) != len(labels):
         raise ConfigError("the labels of the job", expected="one or more, each once")

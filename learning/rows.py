@@ -36,6 +36,9 @@ class Fault(Enum):
     FIELD_COUNT = "the wrong number of fields"
     NOT_JSON = "no JSON object"
     NESTED = "a list or an object where a string belongs"
+    NO_SPANS = "no list of spans"
+    SPAN_OUTSIDE = "a span that is not in the text"
+    SPANS_OVERLAP = "spans that overlap"
     NOT_UNICODE = "half a surrogate pair, which is no Unicode text"
 
 
@@ -44,17 +47,19 @@ class Columns:
     """The site's column for each role.
 
     `unit` names the privacy unit (a patient, an account); None: every record is its own. `linked` names the columns of
-    the record's own identifiers, which anonymisation looks for in its text; empty: all but `text` and `label`.
+    the record's own identifiers, which anonymisation looks for in its text; empty: all but `text`, `label` and
+    `spans`. `spans` names the column of the marked entities; None: the table has labels of whole texts.
     """
 
     text: str
     label: str | None
     unit: str | None = None
     linked: tuple[str, ...] = ()
+    spans: str | None = None
 
     def named(self) -> tuple[str, ...]:
         """Every column that the table must have."""
-        roles = (self.text, self.label, self.unit, *self.linked)
+        roles = (self.text, self.label, self.unit, self.spans, *self.linked)
         return tuple(dict.fromkeys(name for name in roles if name is not None))
 
 

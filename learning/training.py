@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from learning.examples import Examples, Indices, by_length
 from learning.options import Optimiser, Precision, TrainingPlan
@@ -49,12 +48,10 @@ def make_optimiser(model: nn.Module, plan: TrainingPlan) -> torch.optim.Optimize
 def record_losses(
     model: nn.Module, examples: Examples, indices: Indices, plan: TrainingPlan, device: torch.device
 ) -> Tensor:
-    """Weighted cross-entropy of each record, float32 (B,). A lot is divided by its records, not by their weights."""
+    """The loss of each example, float32 (B,), as its task defines it."""
     with autocast(plan.precision, device):
         logits = model(**examples.inputs(indices, device))
-    labels = torch.from_numpy(examples.labels[indices]).to(device)
-    weights = torch.tensor(plan.class_weights, dtype=torch.float32, device=device) if plan.class_weights else None
-    return functional.cross_entropy(logits.float(), labels, reduction="none", weight=weights)
+    return examples.losses(logits.float(), indices, plan)
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
@@ -109,13 +106,14 @@ def train_round(
     sizes, proximal = StepSizes(optimiser, plan, round_number), Proximal(model, plan.proximal_mu)
     scaler = torch.amp.GradScaler(device.type, enabled=plan.precision is Precision.FP16 and device.type == "cuda")
     torch.manual_seed(np.random.SeedSequence([plan.seed, round_number]).generate_state(1)[0].item())
-    lots = shuffled_lots(len(examples), plan, round_number)
+    lots = shuffled_lots(examples.records, plan, round_number)
     for step in range(plan.steps_per_round):
         sizes.set_next()
         optimiser.zero_grad(set_to_none=True)
         lot = next(lots)
-        for indices in by_length(examples, lot, plan.batch):
-            loss = record_losses(model, examples, indices, plan, device).sum() / max(1, len(lot))
+        for indices in by_length(examples, examples.members(lot), plan.batch):
+            shares = torch.from_numpy(examples.shares(indices)).to(device)
+            loss = (record_losses(model, examples, indices, plan, device) * shares).sum() / max(1, len(lot))
             if not torch.isfinite(loss):
                 raise TrainingError(
                     f"round {round_number}, step {step + 1}",

@@ -16,15 +16,11 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from learning.options import Optimiser, Precision, Schedule, Tune
+from learning.options import Optimiser, Precision, Schedule, TaskKind, Tune
 from privacy.errors import ConfigError
 
 MAX_JOB_BYTES = 256 * 1024
 """A job file is a page of settings; anything larger is not one."""
-
-
-class TaskKind(StrEnum):
-    CLASSIFY = "classify"
 
 
 class Embeddings(StrEnum):
@@ -73,21 +69,28 @@ class _Section(BaseModel):
 class TaskSection(_Section):
     """What is learned."""
 
-    kind: TaskKind = Field(TaskKind.CLASSIFY, description="the task: classify (one label for a text)", strict=False)
+    kind: TaskKind = Field(
+        TaskKind.CLASSIFY,
+        description="the task: classify (one label for a text) or tag (the entities in a text)",
+        strict=False,
+    )
     labels: tuple[Annotated[str, StringConstraints(min_length=1, max_length=200)], ...] = Field(
-        description="all labels, in the order of the head's outputs; at least two", strict=False
+        description="classify: all labels, in the order of the head's outputs; at least two. tag: the entity types, at "
+        "least one; the head's outputs are O and B- and I- of each",
+        strict=False,
     )
     class_weights: tuple[Annotated[float, Field(gt=0, le=1000)], ...] = Field(
         (),
         description="weight of each label in the loss, in the order of labels; a public constant, never counted from "
-        "the data; empty: all 1",
+        "the data; empty: all 1; classify only",
         strict=False,
     )
 
     @model_validator(mode="after")
     def _labels_are_distinct(self) -> Self:
-        if len(self.labels) < 2:
-            raise ValueError(f"labels: expected at least 2 labels; found {len(self.labels)}")
+        fewest = 1 if self.kind is TaskKind.TAG else 2
+        if len(self.labels) < fewest:
+            raise ValueError(f"labels: expected at least {fewest} labels; found {len(self.labels)}")
         if len(self.labels) > 10_000:
             raise ValueError(f"labels: expected at most 10000 labels; found {len(self.labels)}")
         if len(set(self.labels)) != len(self.labels):
@@ -96,6 +99,10 @@ class TaskSection(_Section):
             raise ValueError(
                 f"class_weights: expected one weight a label ({len(self.labels)}); found {len(self.class_weights)}"
             )
+        if self.kind is TaskKind.TAG and self.class_weights:
+            raise ValueError("class_weights: expected none with kind = tag; found some")
+        if self.kind is TaskKind.TAG and any(name == "O" or name[:2] in ("B-", "I-") for name in self.labels):
+            raise ValueError("labels: expected entity types without O, B- and I-, which are made from them; found one")
         return self
 
 
@@ -103,11 +110,16 @@ class ColumnsSection(_Section):
     """The roles of columns, by the name they have unless a site maps them to its own."""
 
     text: Column = Field("text", description="the column that holds the text")
-    label: Column = Field("label", description="the column that holds the label")
+    label: Column = Field("label", description="classify: the column that holds the label")
+    spans: Column = Field(
+        "spans",
+        description='tag: the column that holds the entities, a list of {"start", "end", "label"} with offsets in '
+        "characters of the text, from 0, end excluded; in CSV, TSV and Parquet the list is a JSON string",
+    )
     linked: tuple[Column, ...] = Field(
         (),
         description="columns whose values are the record's own identifiers and are hidden in its text (name, number, "
-        "phone, address); empty: every column but text and label",
+        "phone, address); empty: every column but text and label (or spans)",
         strict=False,
     )
 
@@ -127,7 +139,12 @@ class ModelSection(_Section):
     )
     lora_rank: int = Field(8, ge=1, le=256, description="rank of the LoRA adapters")
     lora_alpha: int = Field(16, ge=1, le=1024, description="LoRA scaling numerator (scale = alpha / rank)")
-    max_tokens: int = Field(128, ge=8, le=512, description="tokens kept of a text; longer texts are cut")
+    max_tokens: int = Field(
+        128,
+        ge=8,
+        le=512,
+        description="tokens kept of a text; longer texts are cut (classify) or read in windows that overlap (tag)",
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout in the tuned layers while training, as a fraction")
 
 
@@ -221,7 +238,11 @@ class PrivacySection(_Section):
         RECORD_UNIT, description="what is protected: record, or the column that names the person (patient_id)"
     )
     max_records_per_unit: int = Field(
-        1, ge=1, le=100_000, description="records of one person that count in a round; 1 for unit = record"
+        1,
+        ge=1,
+        le=100_000,
+        description="records of one person that count in a round; 1 for unit = record. tag: windows of texts count as "
+        "records do, so that with unit = record one window of each text, drawn afresh, is learned from in a round",
     )
     spare_rounds: int = Field(
         1, ge=0, le=1000, description="rounds set aside in the calibration for rounds that are drawn afresh"
@@ -295,7 +316,10 @@ class Job(_Section):
         """The job as one line of canonical JSON: what crosses the wire and what is hashed."""
         import json
 
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        values = self.model_dump(mode="json")
+        if self.task.kind is TaskKind.CLASSIFY:
+            del values["columns"]["spans"]  # a role of other tasks; so such a job's digest is that of earlier versions
+        return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
     def digest(self) -> str:
         """SHA-256 of the canonical form, in hex: two jobs are the same when their digests are."""

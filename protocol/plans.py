@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from learning.base import Base, find_base
-from learning.options import ModelPlan, TrainingPlan
+from learning.options import ModelPlan, TaskKind, TrainingPlan, Tune
+from learning.rows import Columns
 from privacy.dp import Plan, calibrate
-from protocol.job import Embeddings, Job, StrategyName
+from protocol.job import RECORD_UNIT, Embeddings, Job, StrategyName
 
 
 def base_of(job: Job) -> Base:
@@ -17,13 +18,31 @@ def model_plan(job: Job, base: Base) -> ModelPlan:
     """What is built and which part of it is tuned."""
     return ModelPlan(
         base=base,
-        labels=len(job.task.labels),
+        labels=job.task.kind.outputs(len(job.task.labels)),
+        task=job.task.kind,
         tune=job.model.tune,
         train_embeddings=job.model.embeddings is Embeddings.TRAINED,
         lora_rank=job.model.lora_rank,
         lora_alpha=job.model.lora_alpha,
         dropout=job.model.dropout,
         seed=job.training.seed,
+    )
+
+
+def caches_vectors(job: Job) -> bool:
+    """Whether a frozen trunk runs once, and its vectors are cached: one a text, which a tagger does not have."""
+    return job.model.tune is Tune.HEAD and job.task.kind is TaskKind.CLASSIFY
+
+
+def job_columns(job: Job) -> Columns:
+    """The columns of a job's roles, under the names that the job gives them."""
+    marked = job.task.kind is TaskKind.TAG
+    return Columns(
+        text=job.columns.text,
+        label=None if marked else job.columns.label,
+        unit=None if job.privacy.unit == RECORD_UNIT else job.privacy.unit,
+        linked=job.columns.linked,
+        spans=job.columns.spans if marked else None,
     )
 
 

@@ -11,20 +11,25 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from learning.options import TaskKind
 from protocol.job import Job
 
-_EXAMPLES: dict[str, object] = {"name": "my-first-job", "labels": ("negative", "positive")}
+_EXAMPLES: dict[TaskKind, dict[str, object]] = {
+    TaskKind.CLASSIFY: {"name": "my-first-job", "labels": ("negative", "positive")},
+    TaskKind.TAG: {"name": "my-first-tagger", "kind": TaskKind.TAG, "labels": ("NAME", "DATE")},
+}
 
 
-def job_template() -> str:
+def job_template(task: TaskKind = TaskKind.CLASSIFY) -> str:
     """A complete job file: every key with its default and its description; it passes `cloister job check`."""
+    examples = _EXAMPLES[task]
     lines = ["# A Cloister job: one file for the simulation, the coordinator and every site.", ""]
     sections: list[str] = []
     for name, field in Job.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            sections += section_lines(name, field.annotation, _EXAMPLES)
+            sections += section_lines(name, field.annotation, examples)
         else:
-            lines += _key(name, field, _EXAMPLES)
+            lines += _key(name, field, examples)
     return "\n".join([*lines, *sections, ""])
 
 

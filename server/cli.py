@@ -15,6 +15,7 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
+from learning.options import TaskKind
 from privacy.errors import ConfigError, DataError
 from protocol.console import run_command
 from protocol.job import read_job
@@ -54,6 +55,8 @@ def _add_job(commands: Any) -> None:
     )
     new = job.add_parser("new", help="write a commented job file")
     new.add_argument("file", type=Path, nargs="?", help="where to write it; not there yet (default: standard output)")
+    new.add_argument("--task", choices=[kind.value for kind in TaskKind], default=TaskKind.CLASSIFY.value,
+                     help="what is learned (default: classify)")  # fmt: skip
     new.set_defaults(run=job_new)
     check = job.add_parser("check", help="read a job file and say what it asks for")
     check.add_argument("file", type=Path)
@@ -66,18 +69,23 @@ def _add_predict(commands: Any) -> None:
     predict = commands.add_parser("predict", help="answer on new text with a trained model")
     predict.add_argument("model", type=Path, help="a model folder, as a run leaves it")
     predict.add_argument("file", type=Path, nargs="?", help="one text a line, UTF-8 (default: standard input)")
-    predict.add_argument("--json", action="store_true", help="one JSON object a line, with probabilities and logits")
+    predict.add_argument(
+        "--json",
+        action="store_true",
+        help="one JSON object a line, with probabilities and logits, or with id and spans",
+    )
     predict.set_defaults(run=run_predict)
 
 
 def job_new(arguments: argparse.Namespace) -> int:
     """Write the template."""
+    text = job_template(TaskKind(arguments.task))
     if arguments.file is None:
-        sys.stdout.write(job_template())
+        sys.stdout.write(text)
         return 0
     try:
         with arguments.file.open("x", encoding="utf-8") as stream:
-            stream.write(job_template())
+            stream.write(text)
     except OSError as error:
         raise ConfigError(f"{arguments.file}", expected="a new file", found=error.strerror or "none") from None
     sys.stdout.write(f"{arguments.file}\n")
@@ -91,8 +99,10 @@ def job_check(arguments: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(job.model_dump(mode="json") | {"digest": job.digest()}, indent=1) + "\n")
         return 0
     privacy = f"epsilon {job.privacy.epsilon:g}, delta {job.privacy.delta:g}, unit {job.privacy.unit}"
+    labels = len(job.task.labels)
+    what = f"into {labels} labels" if job.task.kind is TaskKind.CLASSIFY else f"entities of {labels} types"
     lines = [
-        f"{job.name}: {job.task.kind.value} into {len(job.task.labels)} labels",
+        f"{job.name}: {job.task.kind.value} {what}",
         f"model: {job.model.base}, tuned: {job.model.tune.value}",
         f"federation: {job.federation.strategy.value}, {job.federation.rounds} rounds, "
         f"at least {job.federation.min_sites} sites",
@@ -105,10 +115,12 @@ def job_check(arguments: argparse.Namespace) -> int:
 
 
 def run_predict(arguments: argparse.Namespace) -> int:
-    """Predict a label for each line."""
+    """Predict a label for each line, or the entities in it."""
     texts = _lines(arguments.file)
-    from learning.artefact import Predictor
+    from learning.artefact import Predictor, read_about
 
+    if read_about(arguments.model).task is TaskKind.TAG:
+        return _predict_spans(arguments, texts)
     predictor = Predictor(arguments.model)
     logits, labels = predictor.logits(texts), predictor.about.labels
     probabilities = predictor.probabilities_of(logits)
@@ -123,6 +135,22 @@ def run_predict(arguments: argparse.Namespace) -> int:
             sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
         else:
             sys.stdout.write(f"{labels[best]}\t{chances[best]:.3f}\n")
+    return 0
+
+
+def _predict_spans(arguments: argparse.Namespace, texts: list[str]) -> int:
+    """The entities of each line, by its number from 0: start, end (excluded) and type."""
+    from learning.artefact import SpanPredictor
+
+    predictor = SpanPredictor(arguments.model)
+    labels = predictor.about.labels
+    for number, entities in enumerate(predictor.entities(texts)):
+        spans = [{"start": one.start, "end": one.end, "label": labels[one.kind]} for one in entities]
+        if arguments.json:
+            sys.stdout.write(json.dumps({"id": str(number), "spans": spans}, ensure_ascii=False) + "\n")
+            continue
+        for span in spans:
+            sys.stdout.write(f"{number}\t{span['start']}\t{span['end']}\t{span['label']}\n")
     return 0
 
 

@@ -24,18 +24,16 @@ from torch import nn
 
 from learning.artefact import About, export_model
 from learning.examples import Examples
-from learning.metrics import measure
-from learning.model import build_classifier, build_head, get_state, set_state
-from learning.options import Tune
+from learning.model import get_state, set_state
 from learning.prepare import Prepared, Recipe, Rows, prepare, profile_digest
-from learning.records import Columns, open_table
+from learning.records import open_table
 from learning.storage import make_private_dir, write_private
-from learning.training import predict_logits
+from learning.tasks import task_of
 from privacy.anonymise import Anonymiser, Profile, load_profile
 from privacy.errors import CloisterError, ConfigError
 from protocol.heldout import HeldOut
-from protocol.job import NO_PROFILE, RECORD_UNIT, Job, job_from_canonical
-from protocol.plans import base_of, model_plan
+from protocol.job import NO_PROFILE, Job, job_from_canonical
+from protocol.plans import base_of, caches_vectors, job_columns, model_plan
 
 KEY_FILE, KEY_BYTES = "pseudonyms.key", 32
 
@@ -47,6 +45,7 @@ class Evaluator:
         self.job: Job = job_from_canonical(spec["job"], "the job")
         self.base = base_of(self.job)
         self.plan = model_plan(self.job, self.base)
+        self._task = task_of(self.job.task.kind)
         self._data, self._cache = spec["data"], Path(spec["cache"])
         self._key = _pseudonym_key(make_private_dir(self._cache))
         self._model: nn.Module | None = None
@@ -73,8 +72,7 @@ class Evaluator:
         model = self._model_now()
         set_state(model, load_file(str(request["path"])))
         prepared = self._parts[str(request["part"])]
-        logits = predict_logits(model, prepared.examples)
-        return measure(logits, prepared.examples.labels).to_dict()
+        return dict(self._task.measure(model, prepared.examples, len(self.job.task.labels)))
 
     def export(self, request: dict[str, Any]) -> dict[str, Any]:
         """Write the model folder."""
@@ -87,13 +85,14 @@ class Evaluator:
             job_name=self.job.name,
             job_digest=self.job.digest(),
             protections=dict(request["protections"]),
+            task=self.job.task.kind,
         )
         state: dict[str, NDArray[np.float32]] = load_file(str(request["path"]))
         return {"sha256": export_model(Path(str(request["folder"])), self.plan, state, about)}
 
     def _model_now(self) -> nn.Module:
         if self._model is None:
-            self._model = build_head(self.plan) if self.plan.tune is Tune.HEAD else build_classifier(self.plan)
+            self._model = self._task.build(self.plan)
         return self._model
 
     def _profile(self) -> Profile | None:
@@ -105,14 +104,11 @@ class Evaluator:
         return None if profile is None else partial(Anonymiser, profile, self._key)
 
     def _load(self, part: str) -> Rows:
-        columns = Columns(
-            text=self.job.columns.text,
-            label=self.job.columns.label,
-            unit=None if self.job.privacy.unit == RECORD_UNIT else self.job.privacy.unit,
-            linked=self.job.columns.linked,
-        )
         table = open_table(
-            Path(self._data["path"]), columns, cache_dir=self._cache.parent / "tables", labels=self.job.task.labels
+            Path(self._data["path"]),
+            job_columns(self.job),
+            cache_dir=self._cache.parent / "tables",
+            labels=self.job.task.labels,
         )
         return table, np.load(self._data["rows"][part], allow_pickle=False)
 
@@ -126,7 +122,8 @@ class Evaluator:
             profile=NO_PROFILE if profile is None else profile_digest(profile, self._key),
             base=self.base,
             max_tokens=self.job.model.max_tokens,
-            vectors=self.job.model.tune is Tune.HEAD,
+            vectors=caches_vectors(self.job),
+            task=self.job.task.kind,
         )
 
 

@@ -7,18 +7,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from learning.records import Columns, open_table
+from learning.records import open_table
 from privacy.errors import DataError
 from protocol.heldout import HeldOut, HeldOutData
-from protocol.job import RECORD_UNIT, Job
+from protocol.job import Job
+from protocol.plans import job_columns
+
+__all__ = ["Rows", "job_columns", "store_parts", "whole_file"]
 
 Rows = NDArray[np.int64]
-
-
-def job_columns(job: Job) -> Columns:
-    """The columns of a job's roles, under the names that the job gives them."""
-    unit = None if job.privacy.unit == RECORD_UNIT else job.privacy.unit
-    return Columns(text=job.columns.text, label=job.columns.label, unit=unit, linked=job.columns.linked)
 
 
 def whole_file(path: Path, job: Job, *, folder: Path, tables: Path) -> HeldOutData:

@@ -166,15 +166,22 @@ def _what(facts: Facts) -> str:
     tuned = _TUNED.get(text(model.get("tune")), "in part")
     took = sum(integer(site.get("rounds_taken")) > 0 for site in facts.sites)
     lead = f"{counted(took, 'site')} trained" if took else "The job was to train"
-    classes = f"{len(labels)} classes: {listed([f'“{label}”' for label in labels], 6)}"
     stayed = " The texts themselves stayed at the sites." if took else ""
-    return f"{lead} the language model {base} ({tuned}) to put a text into one of {classes}.{stayed}"
+    named = listed([f"“{label}”" for label in labels], 6)
+    if facts.tags:
+        types = f"{counted(len(labels), 'type')}: {named}"
+        return f"{lead} the language model {base} ({tuned}) to mark entities in a text, of {types}.{stayed}"
+    return (
+        f"{lead} the language model {base} ({tuned}) to put a text into one of {len(labels)} classes: {named}.{stayed}"
+    )
 
 
 def _how_good(facts: Facts) -> str:
     accuracy, count = number(facts.metrics.get("accuracy")), integer(facts.metrics.get("count"))
     if accuracy is None:
         return "The model was never measured: nothing can be said of its quality."
+    if facts.tags:
+        return _how_good_at_entities(facts, count)
     words = f"Of {whole(count)} held-out texts it puts {percent(accuracy)} into the right class"
     if count > 0 and 0 <= accuracy <= 1:
         low, high = interval_95(accuracy, count)
@@ -184,13 +191,32 @@ def _how_good(facts: Facts) -> str:
     return words + (f" Always naming the most frequent class would be right for {percent(naive)}." if naive else "")
 
 
+def _how_good_at_entities(facts: Facts, texts: int) -> str:
+    """No interval is given: the entities of one text are not independent draws."""
+    marked, found = number(facts.metrics.get("recall")), number(facts.metrics.get("precision"))
+    after = f", as measured after round {facts.metrics_round}" if facts.metrics_round else ""
+    return (
+        f"In {whole(texts)} held-out texts it finds {percent(marked)} of the "
+        f"{whole(integer(facts.metrics.get('entities')))} marked entities, whole and with their type; of what it marks "
+        f"{percent(found)} is right{after}. A part of an entity counts as missed."
+    )
+
+
 def _tiles(facts: Facts) -> Markup:
     took = sum(integer(site.get("rounds_taken")) > 0 for site in facts.sites)
     asked = len(facts.sites) + len(facts.declined)
     spent = facts.claimed_epsilon if facts.protected("dp") else None
-    tiles = [
+    quality = [
         (percent(number(facts.metrics.get("accuracy"))), "accuracy on held-out texts"),
         (percent(number(facts.metrics.get("macro_f1"))), "macro-F1, every class alike"),
+    ]
+    if facts.tags:
+        quality = [
+            (percent(number(facts.metrics.get("micro_f1"))), "F1 of entities in held-out texts"),
+            (percent(number(facts.metrics.get("macro_f1"))), "macro-F1, every type alike"),
+        ]
+    tiles = [
+        *quality,
         (f"{took} of {asked}", "sites took part"),
         (f"ε ≤ {epsilon_text(spent)}", "at every site, over the whole run")
         if spent is not None

@@ -102,6 +102,11 @@ class Facts:
         return self.measured[-1][0] if self.measured else 0
 
     @property
+    def tags(self) -> bool:
+        """Whether the job marks entities in texts, where others put whole texts into classes."""
+        return self.section("task").get("kind") == "tag"
+
+    @property
     def has_model(self) -> bool:
         return bool(text(mapping(self.result.get("model")).get("sha256")))
 

@@ -38,6 +38,7 @@ class Compared:
     means: str
     accuracy: float | None
     macro_f1: float | None
+    micro_f1: float | None = None
     over_rounds: Sequence[tuple[int, Mapping[str, Any]]] = ()
 
 
@@ -46,20 +47,31 @@ def quality_section(facts: Facts) -> Markup:
     lines = comparisons(facts)
     if not facts.metrics:
         words = "The run ended before the model was measured: nothing can be said of its quality."
-        return section("quality", "How good the model became", element("p", words), _compare_table(lines))
+        return section(
+            "quality", "How good the model became", element("p", words), _compare_table(lines, tags=facts.tags)
+        )
     plots = [
         element("figure", element("figcaption", title), _plot(facts, lines, key))
-        for key, title in (("accuracy", "Accuracy: share of texts put into the right class"),
-                           ("macro_f1", "Macro-F1: mean over all classes, small ones count as much"))
+        for key, title in (_TAG_PLOTS if facts.tags else _PLOTS)
     ]  # fmt: skip
     return section(
         "quality",
         "How good the model became",
         element("div", *plots, css="pair"),
         _legend(facts, lines),
-        _compare_table(lines),
-        _gains(lines),
+        _compare_table(lines, tags=facts.tags),
+        _gains(lines, tags=facts.tags),
     )
+
+
+_PLOTS = (
+    ("accuracy", "Accuracy: share of texts put into the right class"),
+    ("macro_f1", "Macro-F1: mean over all classes, small ones count as much"),
+)
+_TAG_PLOTS = (
+    ("micro_f1", "F1 of entities: found whole and with their type"),
+    ("macro_f1", "Macro-F1: mean over all types, rare ones count as much"),
+)
 
 
 def comparisons(facts: Facts) -> list[Compared]:
@@ -85,8 +97,16 @@ def _compared(
     values: Mapping[str, Any],
     over_rounds: Sequence[tuple[int, Mapping[str, Any]]] = (),
 ) -> Compared:
-    accuracy, macro_f1 = number(values.get("accuracy")), number(values.get("macro_f1"))
-    return Compared(css=css, name=name, means=means, accuracy=accuracy, macro_f1=macro_f1, over_rounds=over_rounds)
+    accuracy, macro_f1, micro_f1 = (number(values.get(key)) for key in ("accuracy", "macro_f1", "micro_f1"))
+    return Compared(
+        css=css,
+        name=name,
+        means=means,
+        accuracy=accuracy,
+        macro_f1=macro_f1,
+        micro_f1=micro_f1,
+        over_rounds=over_rounds,
+    )
 
 
 def _rounds_of(values: Mapping[str, Any]) -> list[tuple[int, Mapping[str, Any]]]:
@@ -103,7 +123,7 @@ def _plot(facts: Facts, lines: Sequence[Compared], key: str) -> Markup:
     drawn, last = [], max([number for one in lines for number, _ in one.over_rounds], default=1)
     for one in lines:
         course = [(place, value) for place, each in one.over_rounds if (value := number(each.get(key))) is not None]
-        final = one.accuracy if key == "accuracy" else one.macro_f1
+        final = {"accuracy": one.accuracy, "macro_f1": one.macro_f1, "micro_f1": one.micro_f1}[key]
         if course:
             drawn.append(Line(css=one.css, points=course))
         elif final is not None:
@@ -119,38 +139,47 @@ def _legend(facts: Facts, lines: Sequence[Compared]) -> Markup:
     return join([element("p", *entries, css="legend"), words])
 
 
-def _compare_table(lines: Sequence[Compared]) -> Markup:
+def _compare_table(lines: Sequence[Compared], *, tags: bool) -> Markup:
     if not lines or (len(lines) == 1 and lines[0].css == "own"):
         return Markup("")
     own = lines[0] if lines[0].css == "own" else None
 
     def row(one: Compared) -> tuple[object, ...]:
-        comparable = own is not None and own is not one and own.accuracy is not None and one.accuracy is not None
-        difference = points((one.accuracy or 0) - (own.accuracy or 0)) if comparable and own else MISSING
+        ours, theirs = _leading(own, tags=tags) if own else None, _leading(one, tags=tags)
+        comparable = own is not one and ours is not None and theirs is not None
+        difference = points((theirs or 0) - (ours or 0)) if comparable else MISSING
         name = join([key_sample(one.css), element("b", one.name)])
-        return name, one.means, percent(one.accuracy), percent(one.macro_f1), difference
+        return name, one.means, percent(theirs), percent(one.macro_f1), difference
 
-    headings = ("Way of training", "What it is", "Accuracy", "Macro-F1", "Points against this run")
+    first = "F1 of entities" if tags else "Accuracy"
+    headings = ("Way of training", "What it is", first, "Macro-F1", "Points against this run")
     return table(headings, (row(one) for one in lines), numeric=(2, 3, 4))
 
 
-def _gains(lines: Sequence[Compared]) -> Markup:
-    by_name = {one.css: one.accuracy for one in lines if one.accuracy is not None}
+def _leading(one: Compared, *, tags: bool) -> float | None:
+    """The figure that ways of training are compared by."""
+    return one.micro_f1 if tags else one.accuracy
+
+
+def _gains(lines: Sequence[Compared], *, tags: bool) -> Markup:
+    by_name = {one.css: value for one in lines if (value := _leading(one, tags=tags)) is not None}
+    what = "F1" if tags else "accuracy"
     words = []
     if "own" in by_name and "federated" in by_name:
         lost = by_name["federated"] - by_name["own"]
-        words.append(_change("The protections of this run", lost, "cost", "came with a gain of"))
+        words.append(_change("The protections of this run", lost, ("cost", "came with a gain of"), what))
     if "federated" in by_name and "local" in by_name:
         gained = by_name["federated"] - by_name["local"]
-        words.append(_change("Learning together, without privacy,", gained, "gained", "lost"))
+        words.append(_change("Learning together, without privacy,", gained, ("gained", "lost"), what))
     if "own" in by_name and "local" in by_name:
-        words.append(_change("This run, against each site alone,", by_name["own"] - by_name["local"], "gained", "lost"))
+        gained = by_name["own"] - by_name["local"]
+        words.append(_change("This run, against each site alone,", gained, ("gained", "lost"), what))
     return element("p", " ".join(words)) if words else Markup("")
 
 
-def _change(subject: str, difference: float, up: str, down: str) -> str:
-    verb = up if difference >= 0 else down
-    return f"{subject} {verb} {abs(100 * difference):.1f} points of accuracy."
+def _change(subject: str, difference: float, verbs: tuple[str, str], what: str) -> str:
+    verb = verbs[0] if difference >= 0 else verbs[1]
+    return f"{subject} {verb} {abs(100 * difference):.1f} points of {what}."
 
 
 def classes_section(facts: Facts) -> Markup:
@@ -161,10 +190,9 @@ def classes_section(facts: Facts) -> Markup:
     return section(
         "classes",
         title,
-        element("h3", "Class by class"),
+        element("h3", "Type by type" if facts.tags else "Class by class"),
         _class_table(facts),
-        element("h3", "What is mistaken for what"),
-        _confusion(facts),
+        *([] if facts.tags else [element("h3", "What is mistaken for what"), _confusion(facts)]),
         element("h3", "How far its certainty can be trusted"),
         _calibration(facts),
     )
@@ -181,17 +209,26 @@ def worst_classes(per_class: Sequence[Mapping[str, Any]], most: int = MOST_CLASS
     return sorted(held, key=order)[:most]
 
 
+_CLASS_HEADINGS = ("Class", "F1", "Precision", "Recall", "Texts")
+_CLASS_NOTE = (
+    "Precision: of the texts put into a class, the share that belongs there. Recall: of the texts of a class, the "
+    "share that was found. F1 joins the two."
+)
+_ENTITY_NOTE = (
+    "Precision: of the entities marked with a type, the share that is right. Recall: of the entities of a type, the "
+    "share that was found. F1 joins the two. An entity counts when its start, its end and its type are right."
+)
+
+
 def _class_table(facts: Facts) -> Markup:
-    per_class, headings = rows(facts.metrics.get("per_class")), ("Class", "F1", "Precision", "Recall", "Texts")
+    per_class = rows(facts.metrics.get("per_class"))
+    headings = ("Type", "F1", "Precision", "Recall", "Entities") if facts.tags else _CLASS_HEADINGS
 
     def made(places: Sequence[int]) -> Markup:
         return table(headings, (_class_row(facts.labels[place], per_class[place]) for place in places),
                      numeric=(1, 2, 3, 4))  # fmt: skip
 
-    words = note(
-        "Precision: of the texts put into a class, the share that belongs there. Recall: of the texts of a class, the "
-        "share that was found. F1 joins the two."
-    )
+    words = note(_ENTITY_NOTE if facts.tags else _CLASS_NOTE)
     if len(per_class) <= MOST_CLASSES:
         return join([made(range(len(per_class))), words])
     shown = worst_classes(per_class)

@@ -18,16 +18,17 @@ import numpy as np
 
 from client.data import training_examples
 from client.site import open_site
-from learning.examples import Examples, TokenExamples, VectorExamples
-from learning.metrics import measure
-from learning.model import build_classifier, build_head
-from learning.options import Tune
-from learning.training import predict_logits, train_round
-from privacy.errors import CloisterError, DataError
+from learning.examples import Examples
+from learning.tasks import task_of
+from learning.training import train_round
+from privacy.errors import CloisterError
 from protocol.heldout import HeldOut
 from protocol.job import Job, job_from_canonical
 from protocol.plans import base_of, model_plan, training_plan
 from server.evaluator import Evaluator
+
+COMPARED = ("accuracy", "macro_f1", "micro_f1", "loss")
+"""The metrics that are compared, where a task has them."""
 
 
 def compare_alone(spec: dict[str, Any]) -> dict[str, Any]:
@@ -39,37 +40,22 @@ def compare_alone(spec: dict[str, Any]) -> dict[str, Any]:
     test = evaluator.part(HeldOut.TEST)
     sites = {Path(home).name: training_examples(open_site(Path(home)), job, base).examples for home in spec["sites"]}
     local = {site: _trained(job, examples, test) for site, examples in sites.items()}
-    central = _trained(job, pooled(list(sites.values())), test)
+    central = _trained(job, task_of(job.task.kind).join(list(sites.values())), test)
     return {"central": central, "local": {"sites": local, "mean": _mean(list(local.values()))}}
 
 
-def pooled(parts: Sequence[Examples]) -> Examples:
-    """The examples of all sites as one set; privacy units stay apart by site."""
-    labels = np.concatenate([part.labels for part in parts])
-    units = np.arange(len(labels), dtype=np.int64)
-    if all(isinstance(part, VectorExamples) for part in parts):
-        vectors = np.concatenate([part.vectors for part in parts if isinstance(part, VectorExamples)])
-        return VectorExamples(vectors, labels, units)
-    tokens = [part for part in parts if isinstance(part, TokenExamples)]
-    if len(tokens) != len(parts):
-        raise DataError("pooled examples", expected="one kind", found="two")
-    lengths = np.concatenate([np.diff(part.offsets) for part in tokens])
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return TokenExamples(np.concatenate([part.ids for part in tokens]), offsets, labels, units, tokens[0].pad_id)
-
-
 def _trained(job: Job, examples: Examples, test: Examples) -> dict[str, Any]:
-    plan = model_plan(job, base_of(job))
-    model = build_head(plan) if plan.tune is Tune.HEAD else build_classifier(plan)
-    training = replace(training_plan(job, len(examples)), proximal_mu=0.0)
+    plan, task = model_plan(job, base_of(job)), task_of(job.task.kind)
+    model = task.build(plan)
+    training = replace(training_plan(job, examples.records), proximal_mu=0.0)
     for number in range(1, job.federation.rounds + 1):
         train_round(model, examples, training, number)
-    metrics = measure(predict_logits(model, test), test.labels)
-    return {"accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1, "loss": metrics.loss}
+    metrics = task.measure(model, test, len(job.task.labels))
+    return {name: metrics[name] for name in COMPARED if name in metrics}
 
 
 def _mean(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    return {name: float(np.mean([row[name] for row in rows])) for name in ("accuracy", "macro_f1", "loss")}
+    return {name: float(np.mean([row[name] for row in rows])) for name in COMPARED if name in rows[0]}
 
 
 def main() -> int:

@@ -66,7 +66,7 @@ def federated_without_privacy(
 
 def summary(outcome: RunOutcome) -> dict[str, Any]:
     """The metrics of a federated run, at its end and after each round."""
-    names = ("accuracy", "macro_f1", "loss")
+    names = [name for name in ("accuracy", "macro_f1", "micro_f1", "loss") if name in outcome.metrics]
     return {
         **{name: outcome.metrics[name] for name in names},
         "rounds": [

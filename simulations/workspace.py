@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,8 @@ from client.config import SITE_FILE
 from client.roster import approve
 from client.site import Site, make_keys, open_site, pin_coordinator
 from learning.base import MINILM
-from learning.records import Columns, Table, open_table
+from learning.options import TaskKind
+from learning.records import Table, open_table
 from learning.split import Part, rows_of, split_units
 from learning.storage import make_private_dir, write_private
 from privacy.errors import ConfigError
@@ -31,7 +32,7 @@ from protocol.plans import base_of
 from protocol.secagg import least_sites
 from server.coordinator import LARGEST_ROSTER
 from server.heldout import Rows, job_columns, store_parts, whole_file
-from simulations.partition import ByColumn, parse_partition, partition_units
+from simulations.partition import ByColumn, Dirichlet, parse_partition, partition_units
 from simulations.partition import Rows as PartitionRows
 
 ROSTER_EPOCH = 1
@@ -90,6 +91,11 @@ def build(root: Path, question: Question, coordinator: Identity | None = None) -
         raise ConfigError("--sites", expected=f"at least {fewest}, for {why}", found=str(question.sites), remedy=remedy)
     table_dir = make_private_dir(root / "tables")
     plan = parse_partition(question.partition)
+    if isinstance(plan, Dirichlet) and job.task.kind is not TaskKind.CLASSIFY:
+        raise ConfigError(
+            "--partition dirichlet", expected="texts with one label each", found=f"task {job.task.kind.value}",
+            remedy="iid or column:NAME",
+        )  # fmt: skip
     table = open_table(question.data, job_columns(job), cache_dir=table_dir, labels=job.task.labels)
     train, held_out = _held_out(root, question, table)
     column = _column(question, plan.name, table_dir) if isinstance(plan, ByColumn) else None
@@ -98,7 +104,7 @@ def build(root: Path, question: Question, coordinator: Identity | None = None) -
         plan,
         PartitionRows(
             units=[keys[row] for row in train],
-            labels=table.label_ids(train),
+            labels=table.label_ids(train) if isinstance(plan, Dirichlet) else None,
             column=[column[row] for row in train] if column is not None else None,
         ),
         sites=question.sites,
@@ -160,6 +166,7 @@ def _grant(home: Path, site: str, question: Question, size: int) -> None:
     lines = [
         f'id = "{site}"',
         "[accept]",
+        f'tasks = ["{job.task.kind.value}"]',
         f"min_sites = {job.federation.min_sites}",
         f"without_privacy = {'false' if job.privacy.enabled else 'true'}",
         "bases = []" if job.model.base == MINILM else f'bases = ["{base_of(job).sha256}"]',
@@ -188,7 +195,7 @@ def _keys(job: Job, table: Table) -> Sequence[bytes]:
 def _column(question: Question, name: str, table_dir: Path) -> list[str]:
     """The values of the column that a partition follows."""
     job = question.job
-    columns = Columns(text=job.columns.text, label=job.columns.label, linked=(name,))
+    columns = replace(job_columns(job), unit=None, linked=(name,))
     table = open_table(question.data, columns, cache_dir=table_dir, labels=job.task.labels)
     return [table.linked(row).get(name, "") for row in range(len(table))]
 

@@ -32,10 +32,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Redacted:
-    """A text without what was found, and where it was found in the original: sorted, disjoint, one a surrogate."""
+    """A text without what was found, and where it was found in the original: sorted, disjoint, one a surrogate.
+
+    `lengths`: how many characters were written for each finding, so that offsets can be carried over.
+    """
 
     text: str
     findings: tuple[Finding, ...]
+    lengths: tuple[int, ...] = ()
 
 
 class Anonymiser:
@@ -134,14 +138,17 @@ class Anonymiser:
     def _write(self, text: str, found: list[Finding], person: str | None) -> Redacted:
         pieces: list[str] = []
         findings: list[Finding] = []
+        lengths: list[int] = []
         position = 0
         for members in _blocks(found):
             start, end = members[0].start, max(member.end for member in members)
             lead = _lead(members)
-            pieces += (text[position:start], self._surrogate(text[start:end], lead.kind, members, person))
+            surrogate = self._surrogate(text[start:end], lead.kind, members, person)
+            pieces += (text[position:start], surrogate)
+            lengths.append(len(surrogate))
             findings.append(Finding(start, end, lead.kind, lead.detector))
             position = end
-        return Redacted("".join((*pieces, text[position:])), tuple(findings))
+        return Redacted("".join((*pieces, text[position:])), tuple(findings), tuple(lengths))
 
     def _surrogate(self, value: str, kind: Kind, members: list[Finding], person: str | None) -> str:
         """Findings that overlap share a surrogate if they are treated alike; else only the kind is shown."""

@@ -143,7 +143,7 @@ def test_a_state_of_another_plan_is_refused_and_nothing_is_written(base: Base, t
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("where", ["learning.artefact.save_file", "os.fsync"])
+@pytest.mark.parametrize("where", ["learning.tasks.classify.save_file", "os.fsync"])
 def test_an_export_that_is_stopped_half_way_leaves_nothing(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

@@ -16,6 +16,7 @@ from learning.model import (
     Head,
     build_classifier,
     build_head,
+    contiguous_positions,
     encoder_width,
     get_state,
     load_encoder,
@@ -169,10 +170,10 @@ def test_own_positions_change_no_logit(base: Base) -> None:
     inputs = _examples(base).inputs(np.arange(len(LENGTHS)), CPU)
     with torch.no_grad():
         assert torch.allclose(ours(**inputs), theirs(**inputs), atol=1e-6)
-    extra = ours._positions(inputs)
+    extra = contiguous_positions(ours.encoder, inputs)
     assert sorted(extra) == ([] if base.name == "distilbert" else ["position_ids", "token_type_ids"])
     assert all(value.shape == inputs["input_ids"].shape and value.is_contiguous() for value in extra.values())
-    assert theirs._positions(inputs) == {}
+    assert contiguous_positions(theirs.encoder, inputs) == {}
 
 
 def test_dropout_acts_in_training_alone_and_only_where_it_is_asked_for(base: Base) -> None:

@@ -8,6 +8,7 @@ from fractions import Fraction
 import pytest
 from pydantic import BaseModel
 
+from learning.options import TaskKind
 from privacy.errors import ConfigError
 from protocol.job import Job, job_from_canonical, parse_job, read_job
 from protocol.template import job_template
@@ -75,7 +76,7 @@ MALFORMED = [
         MINIMAL + "class_weights = [1.0]\n",
         "job.toml: task.class_weights; expected one weight a label (2); found 1",
     ),
-    (MINIMAL + 'kind = "guess"\n', "job.toml: task.kind; expected 'classify'; found 'guess'"),
+    (MINIMAL + 'kind = "guess"\n', "job.toml: task.kind; expected 'classify' or 'tag'; found 'guess'"),
     (MINIMAL + "[privcy]\n", "job.toml: privcy; expected a known key; found an unknown one; see `cloister job new`"),
     (MINIMAL + "[privacy]\nepsilonn = 1.0\n", "job.toml: privacy.epsilonn; expected a known key; found an unknown one"),
     (MINIMAL + "[privacy]\nepsilon = 0.0\n", "job.toml: privacy.epsilon; expected greater than 0; found 0.0"),
@@ -167,7 +168,7 @@ def changed(section, name):
     """A job that differs from the minimal one in this key alone."""
     others = {
         "name": '"k"', "kind": None, "schema_version": None, "labels": None, "class_weights": "[1.0, 2.0]",
-        "linked": '["mrn"]', "text": '"t"', "label": '"l"', "base": '"other"', "sha256": f'"{"a" * 64}"',
+        "linked": '["mrn"]', "text": '"t"', "label": '"l"', "spans": None, "base": '"other"', "sha256": f'"{"a" * 64}"',
         "tune": '"full"', "embeddings": '"trained"', "strategy": '"fedadam"', "weights": '"equal"',
         "optimiser": '"sgd"', "schedule": '"constant"', "precision": '"bf16"', "enabled": "false",
         "lane_bits": "16", "unit": '"patient_id"', "max_records_per_unit": None, "profile": '"strict"',
@@ -218,3 +219,35 @@ def test_rate_divisor_and_steps_are_functions_of_the_published_size_alone(size, 
 @pytest.mark.parametrize("size", [1, 1000])
 def test_steps_that_are_given_are_taken_as_they_are(size):
     assert job("[training]\nlocal_steps = 7\n").steps_per_round(size) == 7
+
+
+TAGGER = 'name = "j"\n[task]\nkind = "tag"\nlabels = ["NAME"]\n'
+
+
+def test_a_role_of_another_task_is_no_part_of_what_crosses_the_wire():
+    """A classifier's job has the digest that it had before there were taggers, and an older site reads it."""
+    assert "spans" not in job().canonical()
+    assert job().digest() == job("[columns]\nspans = 'marks'\n").digest()
+    assert job_from_canonical(job().canonical(), "x") == job()
+
+
+def test_a_tagger_has_one_type_or_more_and_its_column_is_part_of_its_digest():
+    tagger = parse_job(TAGGER, "x")
+    assert tagger.task.kind.outputs(len(tagger.task.labels)) == 3
+    assert job_from_canonical(tagger.canonical(), "x") == tagger
+    assert tagger.digest() != parse_job(TAGGER + "[columns]\nspans = 'marks'\n", "x").digest()
+
+
+@pytest.mark.parametrize(
+    "line", ['labels = ["B-NAME"]', 'labels = ["I-X"]', 'labels = ["O"]', "labels = []",
+             'labels = ["NAME"]\nclass_weights = [2.0]'],
+)  # fmt: skip
+def test_a_taggers_labels_are_entity_types(line):
+    with pytest.raises(ConfigError, match=r"labels|class_weights"):
+        parse_job(TAGGER.replace('labels = ["NAME"]', line), "x")
+
+
+def test_the_template_of_each_task_passes_its_own_check():
+    made = parse_job(job_template(TaskKind.TAG), "template")
+    assert made.task.kind is TaskKind.TAG
+    assert parse_job(job_template(), "template").task.kind is TaskKind.CLASSIFY

@@ -10,17 +10,19 @@ import pytest
 import torch
 
 from learning.examples import TokenExamples, VectorExamples
+from learning.options import TaskKind
+from learning.tasks import task_of
 from privacy.errors import DataError
 from protocol.job import read_job
 from server.app import RunOutcome
 from server.evaluator import Evaluator
 from server.record import RunRecord
-from simulations.alone import pooled
 from simulations.compare import summary, without_privacy
 from simulations.workspace import Question, build
 from tests.simulations.runs import write_job, write_notes
 from tests.tiny_base import TinyBase
 
+pooled = task_of(TaskKind.CLASSIFY).join
 CPU = torch.device("cpu")
 
 

@@ -7,6 +7,7 @@ from learning.base import MINILM_SHA256, Base
 from privacy.anonymise import load_profile
 from privacy.errors import PolicyRefusal
 from protocol.job import NO_PROFILE, Job
+from protocol.secagg import least_sites
 
 
 def reasons_against(job: Job, base: Base, site: SiteConfig) -> list[str]:
@@ -22,8 +23,7 @@ def reasons_against(job: Job, base: Base, site: SiteConfig) -> list[str]:
     if accept.data not in site.data:
         reasons.append(f"the site has no data set {accept.data}")
     reasons += _privacy_reasons(job, site)
-    if site.secagg.required and not job.secagg.enabled:
-        reasons.append("secure aggregation is demanded, the job turns it off")
+    reasons += _sum_reasons(job, site)
     if effective_profile(job, site) is None:
         reasons.append(
             f"profile {site.anonymisation.profile} is demanded, and neither it nor the job's "
@@ -37,6 +37,21 @@ def check(job: Job, base: Base, site: SiteConfig) -> None:
     reasons = reasons_against(job, base, site)
     if reasons:
         raise PolicyRefusal(f"site {site.id} declines job {job.name}: {'; '.join(reasons)}")
+
+
+def _sum_reasons(job: Job, site: SiteConfig) -> list[str]:
+    """What is known of the sums before the cohort is; each round's plan is held against the same floors."""
+    floors, asked = site.secagg, job.secagg
+    if not asked.enabled:
+        return ["secure aggregation is demanded, the job turns it off"] if floors.required else []
+    reasons = []
+    if least_sites(job) < floors.cohort:
+        reasons.append(f"sums of at least {floors.cohort} sites are demanded, the job makes some of {least_sites(job)}")
+    if 0 < asked.threshold < floors.threshold:
+        reasons.append(f"a threshold of at least {floors.threshold} is demanded, the job asks for {asked.threshold}")
+    if asked.headroom_bits < floors.headroom_bits:
+        reasons.append(f"{floors.headroom_bits} bits of headroom are demanded, the job leaves {asked.headroom_bits}")
+    return reasons
 
 
 def _privacy_reasons(job: Job, site: SiteConfig) -> list[str]:

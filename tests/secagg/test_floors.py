@@ -23,9 +23,9 @@ def private(tmp_path_factory, tiny_base):
 @pytest.mark.parametrize(
     ("floor", "match"),
     [
-        ({"cohort": 4}, "cohort is below this site's; expected at least 4; found 3"),
+        ({"cohort": 4}, "sums of at least 4 sites are demanded, the job makes some of 3"),
         ({"threshold": 4}, "threshold is below this site's; expected at least 4; found 3"),
-        ({"headroom_bits": 2}, "headroom is below this site's; expected at least 2 bits; found 1"),
+        ({"headroom_bits": 2}, "2 bits of headroom are demanded, the job leaves 1"),
     ],
 )
 def test_a_sum_below_a_floor_is_refused_before_anything_is_trained_or_charged(private, floor, match):
@@ -45,6 +45,28 @@ def test_a_job_without_secure_aggregation_is_declined_at_the_greeting(tmp_path, 
     with pytest.raises(QuorumError, match="secure aggregation is demanded, the job turns it off"):
         federation.greet()
     assert {site: disk(federation, site) for site in federation.roster} == before
+
+
+@pytest.mark.parametrize(
+    ("floor", "match"),
+    [
+        ({"cohort": 4}, "sums of at least 4 sites are demanded, the job makes some of 3"),
+        ({"threshold": 4}, "a threshold of at least 4 is demanded, the job asks for 3"),
+        ({"headroom_bits": 2}, "2 bits of headroom are demanded, the job leaves 1"),
+    ],
+)
+def test_a_job_whose_sums_would_be_below_a_floor_is_declined_at_the_greeting(tmp_path, tiny_base, floor, match):
+    job = {"secagg": {"threshold": 3}, "federation": {"min_sites": 4 - ("cohort" in floor)}}
+    federation = masked(tmp_path, tiny_base, sites=4, job=job)
+    federation.grant(ONE, {"secagg": floor})
+    before = disk(federation, ONE)
+    if "cohort" in floor:  # three others are enough for this job
+        assert ONE not in {share.site for share in federation.greet().shares.values()}
+    else:
+        with pytest.raises(QuorumError, match=match):
+            federation.greet()
+    assert any(drop.site == ONE and match in drop.reason for drop in federation.record.declined)
+    assert disk(federation, ONE) == before
 
 
 @pytest.mark.parametrize("sites", [1, 2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import time
 from collections.abc import Callable
@@ -72,8 +73,8 @@ class Scene:
 
     def kill(self, *words: str) -> None:
         """kill -9 a process of this federation by what stands in its command line."""
-        for child in psutil.Process().children(recursive=True):
-            line = " ".join(child.cmdline())
+        for child in children():
+            line = words_of(child)
             if all(word in line for word in words):
                 os.kill(child.pid, signal.SIGKILL)
                 return
@@ -83,9 +84,15 @@ class Scene:
         return self.runs.status(self.run).state.over
 
 
-def scene(tmp_path: Path, base: TinyBase, act: Callable[[Scene], None]) -> dict[str, object]:
-    """Run a job without privacy (so that its result is known), let `act` do harm, and return the result."""
-    changes = {"privacy": {"enabled": False}, "federation": {"rounds": 3, "min_sites": 3, "strategy": "fedadam"}}
+OPEN = {"privacy": {"enabled": False}}
+"""Without privacy, so that a second training gives what the first one gave."""
+
+
+def scene(
+    tmp_path: Path, base: TinyBase, act: Callable[[Scene], None], more: dict[str, dict[str, object]] = OPEN
+) -> dict[str, object]:
+    """Run a job, let `act` do harm, and return the result."""
+    changes = {"federation": {"rounds": 3, "min_sites": 3, "strategy": "fedadam"}, **more}
     question = question_of(tmp_path, base, **changes)
     found: dict[str, object] = {}
     original = ups._run
@@ -202,3 +209,44 @@ def test_a_run_that_ended_for_want_of_a_site_goes_on_when_the_site_takes_part_ag
     assert result["status"] == "complete"
     rounds: list[dict[str, object]] = result["rounds"]  # type: ignore[assignment]
     assert [entry["participants"] for entry in rounds[-2:]] == [["site-01", "site-02", "site-03"]] * 2
+
+
+@pytest.mark.full
+def test_a_run_that_dies_again_and_again_has_each_site_train_once_a_round(tmp_path: Path, tiny_base: TinyBase) -> None:
+    """Killed at random moments of the rounds and their stages; a budget of three rounds is enough for three."""
+    chance, kills = random.Random(3), 0
+
+    def harm(found: Scene) -> None:
+        nonlocal kills
+
+        def begun() -> int:
+            return sum(event.text == "training" for _, event in found.runs.events(found.run))
+
+        while kills < 5:
+            found.until(lambda: found.over() or begun() > kills)  # noqa: B023 (called at once)
+            time.sleep(chance.uniform(0, 4))
+            if found.over():
+                return
+            found.kill("server.link.run_process")
+            kills += 1
+
+    budget: dict[str, dict[str, object]] = {"privacy": {"enabled": True, "epsilon": 8.0, "spare_rounds": 0}}
+    result = scene(tmp_path, tiny_base, harm, budget)
+    assert kills >= 3
+    assert result["status"] == "complete"
+    names = ["site-01", "site-02", "site-03"]
+    assert [entry["participants"] for entry in result["rounds"]] == [names] * 3  # type: ignore[attr-defined]
+    sites: list[dict[str, float]] = result["sites"]  # type: ignore[assignment]
+    assert all(0.97 * 8 < site["epsilon"] <= 8 for site in sites)
+
+
+def children() -> list[psutil.Process]:
+    found: list[psutil.Process] = psutil.Process().children(recursive=True)
+    return found
+
+
+def words_of(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""

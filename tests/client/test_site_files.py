@@ -59,7 +59,10 @@ MALFORMED = {
     "a size of nought": (GOOD + DATA.replace("10", "0"), "data.records.published_size; expected greater than or equal"),
     "a size in words": (GOOD + DATA.replace("10", '"10"'), "data.records.published_size; expected a valid integer"),
     "a data set without a path": (GOOD + "[data.records]\npublished_size = 1\n", "data.records.path; expected a value"),
-    "an unknown task": (GOOD + '[accept]\ntasks = ["steal"]\n', "accept.tasks.0; expected 'classify'; found 'steal'"),
+    "an unknown task": (
+        GOOD + '[accept]\ntasks = ["steal"]\n',
+        "accept.tasks.0; expected 'classify' or 'tag'; found 'steal'",
+    ),
 }
 
 

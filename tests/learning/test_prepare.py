@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import stat
 from collections.abc import Callable, Mapping
@@ -11,11 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
 from learning.base import Base, open_base
 from learning.examples import TokenExamples, VectorExamples
+from learning.options import TaskKind
 from learning.prepare import Prepared, Recipe, Rows, StageProgress, prepare, profile_digest
 from learning.records import Columns, open_table
+from learning.tasks.tag_examples import TagExamples
 from privacy.anonymise import Anonymiser, HiddenCounts, Kind, Limits, Profile, Treatment
 from privacy.errors import DataError
 from tests.tiny_base import TinyBase, other_weights
@@ -247,3 +251,32 @@ def test_better_detectors_make_another_cache(recipe: Recipe, tmp_path: Path, mon
         assert profile_digest(PROFILE, KEY) != before
         before = profile_digest(PROFILE, KEY)
     detectors_digest.cache_clear()
+
+
+def test_marked_entities_move_with_their_text_through_anonymisation(base: Base, tmp_path: Path) -> None:
+    """What is hidden becomes a tag, which is other than its value in length: labels stay on their own words."""
+    text = f"Delta wrote to {PLANTED} about heart pain"
+    spans = [
+        {"start": text.index(word), "end": text.index(word) + len(word), "label": label}
+        for word, label in (("Delta", "WHO"), (PLANTED, "MAIL"), ("heart", "ORGAN"))
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"name": "Delta", "text": text, "spans": spans}), encoding="utf-8")
+    columns = Columns(text="text", label=None, linked=("name",), spans="spans")
+    table = open_table(path, columns, cache_dir=tmp_path / "t", labels=("WHO", "MAIL", "ORGAN"))
+    recipe = Recipe(source="s", profile="p", base=base, max_tokens=64, vectors=False, task=TaskKind.TAG)
+    made = prepare(
+        lambda: (table, np.arange(1)), recipe, anonymiser=lambda: Anonymiser(PROFILE, KEY), cache=tmp_path / "c"
+    )
+    examples = made.examples
+    assert isinstance(examples, TagExamples)
+    tokeniser = AutoTokenizer.from_pretrained(base.folder)
+    shown = "[NAME] wrote to [EMAIL] about heart pain"
+    assert examples.ids.tolist() == tokeniser(shown)["input_ids"]
+    offsets = tokeniser(shown, return_offsets_mapping=True)["offset_mapping"]
+    tagged = dict.fromkeys(range(1, 7), "")
+    for (start, end), tag in zip(offsets, examples.tags.tolist(), strict=True):
+        if tag > 0:
+            tagged[(tag - 1) // 2 * 2 + 1] += shown[start:end]
+    assert (tagged[1], tagged[3], tagged[5]) == ("[NAME]", "[EMAIL]", "heart")
+    assert made.hidden.hidden == {Kind.NAME: 1, Kind.EMAIL: 1}

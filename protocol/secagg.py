@@ -48,6 +48,10 @@ class Cohort:
     def weight_bound(self) -> int:
         return max(self.weights.values())
 
+    def canonical(self) -> str:
+        """The same text at both ends."""
+        return json.dumps(dict(sorted(self.weights.items())))
+
 
 def least_sites(job: Job) -> int:
     """Fewest sites whose updates make a round of this job."""
@@ -86,7 +90,7 @@ class Turn:
     cohort: Cohort
 
     def record(self) -> ConfigRecord:
-        return ConfigRecord({"attempt": self.attempt, "cohort": json.dumps(dict(sorted(self.cohort.weights.items())))})
+        return ConfigRecord({"attempt": self.attempt, "cohort": self.cohort.canonical()})
 
     @classmethod
     def of(cls, content: RecordDict) -> Self:
@@ -114,7 +118,10 @@ class Turn:
 def session_of(
     job: Job, run: str, round_number: int, turn: Turn, roster: Roster, digest: bytes, dimensions: int
 ) -> Session:
-    """The session of an attempt. `digest`: `model_digest` of the round. Raises: ConfigError."""
+    """The session of an attempt. `digest`: `model_digest` of the round. Raises: ConfigError.
+
+    The context holds every site's weight beside the model: sites that were told two things have no sum together.
+    """
     plan = secagg_plan(job, turn.cohort, dimensions)
     context = Context(
         suite=plan.suite,
@@ -122,7 +129,7 @@ def session_of(
         round=round_number,
         attempt=turn.attempt,
         roster_hash=roster.hash(),
-        model_hash=digest,
+        model_hash=content_hash(digest + turn.cohort.canonical().encode()).digest(),
         plan_hash=plan.hash(),
     )
     return Session(plan=plan, context=context, roster=roster)

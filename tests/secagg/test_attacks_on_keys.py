@@ -16,7 +16,7 @@ from privacy.secagg.keys import Secrets
 from privacy.secagg.signed import Signed
 from protocol.job import job_from_canonical
 from protocol.messages import Outcome, Status
-from protocol.secagg import Step
+from protocol.secagg import Cohort, Step, Turn, model_digest, session_of
 from tests.secagg.liar import refuses, resigned
 
 ONE, TWO, THREE, FOUR = (f"site-{number:02d}" for number in (1, 2, 3, 4))
@@ -99,6 +99,20 @@ def test_a_site_that_was_told_another_model_gets_no_shares(liar, advertised):
     advertised.word(FOUR, "train", liar.train(FOUR, attempt=1, model=other))
     word = roll_with(advertised, advertised.advert(FOUR))
     advertised.refused(ONE, Step.SHARE, word, match="another context")
+
+
+def test_a_site_that_was_told_another_weight_of_a_peer_from_the_start_gets_no_shares(liar):
+    """The largest weight, which bounds the lanes, is the same in both cohorts."""
+    largest = max(liar.weights, key=liar.weights.__getitem__)
+    peer = next(site for site in liar.weights if site not in (largest, FOUR))
+    attempt = liar.attempt("train", sites=[ONE, TWO, THREE])
+    turn = Turn(attempt=0, cohort=Cohort(weights={**liar.weights, peer: liar.weights[peer] - 1}))
+    digest, size = model_digest(liar.job, liar.model), attempt.session.plan.dimensions
+    other = session_of(liar.job, liar.run, attempt.number, turn, liar.federation.sites(), digest, size)
+    assert other.plan.hash() == attempt.session.plan.hash()
+    advert = attempt.signed(FOUR, replace(attempt.advert(THREE).message, sender=4, context=other.ctx))
+    word = Roll((*attempt.roll.adverts, advert)).to_bytes()
+    attempt.refused(ONE, Step.SHARE, word, match="another context")
 
 
 def test_a_site_is_told_another_weight_of_a_peer(liar, advertised):

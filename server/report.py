@@ -75,7 +75,7 @@ def render_report(result: Mapping[str, Any]) -> str:
         classes_section(facts),
         hidden_section(facts),
         settings_section(facts),
-        glossary_section(),
+        glossary_section(facts),
         element(
             "footer", f"Made by Cloister from the result of run {text(result.get('run'))}. This page loads nothing."
         ),

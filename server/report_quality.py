@@ -300,12 +300,13 @@ def _calibration(facts: Facts) -> Markup:
         return element("p", "Calibration was not measured.")
     figure = element("figure", element("figcaption", "Right answers (bars) against stated certainty (ticks)"),
                      reliability_plot(bins), counts_strip(bins))  # fmt: skip
+    things = "pieces of words" if facts.tags else "texts"
     words = element(
         "div",
         element("p", element("b", percent(error), css="big"), " expected calibration error"),
         element("p", _calibration_words(bins)),
-        note("When the model says 80 % and is calibrated, it is right in 80 of 100 such texts: the bars end on the "
-             "dashed line. The strip below shows how many texts each bar stands for."),
+        note(f"When the model says 80 % and is calibrated, it is right in 80 of 100 such {things}: the bars end on the "
+             f"dashed line. The strip below shows how many {things} each bar stands for."),
     )  # fmt: skip
     return element("div", figure, words, css="pair")
 

@@ -176,7 +176,17 @@ _GLOSSARY = (
 )  # fmt: skip
 
 
-def glossary_section() -> Markup:
+_FIGURES = _GLOSSARY[5]
+_TAG_FIGURES = (
+    "F1 of entities, macro-F1",
+    "F1 joins how many of the marked entities were found and how much of what was found is right: an entity counts "
+    "when its start, its end and its type are; macro-F1 is its mean over types, so that a rare type counts as much "
+    "as a common one.",
+)
+
+
+def glossary_section(facts: Facts) -> Markup:
     """The words of the report."""
-    pairs = join(join([element("dt", word), element("dd", means)]) for word, means in _GLOSSARY)
+    words = [_TAG_FIGURES if facts.tags and entry is _FIGURES else entry for entry in _GLOSSARY]
+    pairs = join(join([element("dt", word), element("dd", means)]) for word, means in words)
     return section("glossary", "The words", element("dl", pairs, css="glossary"))

@@ -111,13 +111,13 @@ def _run(question: Question, out: Path, arguments: argparse.Namespace, *, compar
 
 def _shown(result: dict[str, Any], question: Question, out: Path, arguments: argparse.Namespace) -> int:
     from server.folder import REPORT_FILE, RESULT_FILE
-    from simulations.simulate import shown
+    from simulations.simulate import heading, shown
     from simulations.terminal import print_table
 
     if arguments.json:
         sys.stdout.write(json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     else:
-        print_table(["", "accuracy", "macro-F1", "epsilon"], shown(result, question.job))
+        print_table(heading(question.job), shown(result, question.job))
         sys.stdout.write(f"\n{out / RESULT_FILE}\n{out / REPORT_FILE}\n")
     if result["status"] != "complete":
         sys.stderr.write(f"cloister: the run stopped: {result['error']}\n")

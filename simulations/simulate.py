@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from learning.options import TaskKind
 from protocol.job import Job
 from protocol.plans import base_of
 from server.app import RunOutcome
@@ -91,7 +92,7 @@ def hidden_by_site(workspace: Workspace) -> dict[str, Any]:
 
 
 def shown(result: Mapping[str, Any], job: Job) -> list[list[str]]:
-    """The rows of the closing table: accuracy and macro-F1 of the run and of what it is compared with."""
+    """The rows of the closing table: what `heading` names, and macro-F1, of the run and of what it is compared with."""
     rows: list[list[str]] = []
     compare = result["compare"]
     if "central" in compare:
@@ -108,5 +109,11 @@ def shown(result: Mapping[str, Any], job: Job) -> list[list[str]]:
     return rows
 
 
+def heading(job: Job) -> list[str]:
+    """The head of the closing table."""
+    return ["", "F1 of entities" if job.task.kind is TaskKind.TAG else "accuracy", "macro-F1", "epsilon"]
+
+
 def _row(name: str, metrics: Mapping[str, Any], epsilon: str) -> list[str]:
-    return [name, f"{metrics['accuracy']:.3f}", f"{metrics['macro_f1']:.3f}", epsilon]
+    leading = metrics.get("micro_f1", metrics["accuracy"])
+    return [name, f"{leading:.3f}", f"{metrics['macro_f1']:.3f}", epsilon]

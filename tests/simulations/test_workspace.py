@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from client.policy import effective_profile
 from client.site import open_site
+from learning.options import TaskKind
 from privacy.errors import ConfigError, DataError
 from protocol.job import read_job
 from simulations.cores import usable_cores
@@ -170,3 +172,32 @@ class TestCores:
 
     def test_a_path_that_leaves_the_hierarchy_is_not_followed(self, tmp_path: Path) -> None:
         assert self.cores(tmp_path, "../out", out__cpu_DOT_max="100000 100000") == 8
+
+
+def tagged(root: Path, base: TinyBase, partition: str = "iid") -> Workspace:
+    """A workspace of texts in which every word is marked; the ward is a column beside."""
+    root.mkdir(parents=True, exist_ok=True)
+    changes = {"task": {"kind": "tag", "labels": ["WORD"]}, "columns": {"linked": []}}
+    job = read_job(write_job(root / "job.toml", base, changes))
+    rows = [
+        {"ward": f"w{n % 4}", "text": f"note {n}", "spans": [{"start": 0, "end": 4, "label": "WORD"}]}
+        for n in range(COUNT)
+    ]
+    (root / "notes.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return build(root / "work", Question(job=job, data=root / "notes.jsonl", test=None, sites=3, partition=partition))
+
+
+@pytest.mark.parametrize("partition", ["iid", "column:ward"])
+def test_texts_with_entities_are_dealt_and_their_sites_grant_the_task(
+    tmp_path: Path, tiny_base: TinyBase, partition: str
+) -> None:
+    workspace = tagged(tmp_path, tiny_base, partition)
+    everywhere = [row for part in (*rows_at(workspace), *held_out(workspace)) for row in part]
+    assert sorted(everywhere) == list(range(COUNT))
+    for site in workspace.roster:
+        assert open_site(workspace.site_home(site)).config.accept.tasks == (TaskKind.TAG,)
+
+
+def test_texts_without_one_label_each_have_no_mixture_of_labels_to_draw(tmp_path: Path, tiny_base: TinyBase) -> None:
+    with pytest.raises(ConfigError, match="one label each"):
+        tagged(tmp_path, tiny_base, "dirichlet:0.5")

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from torch import nn
 
 from learning.entities import tag_names
-from learning.examples import Examples
+from learning.examples import Examples, Indices
 from learning.model import State, merged_encoder, set_state
 from learning.options import ModelPlan
 from learning.recipe import ReadRecords, Recipe, StageProgress
@@ -100,7 +100,7 @@ class _Tag:
         return "token-classification", facts, _USE
 
 
-def _chained(parts: Sequence[np.ndarray]) -> np.ndarray:  # type: ignore[type-arg]
+def _chained(parts: Sequence[Indices]) -> Indices:
     """Offsets of several flat arrays as those of one after the other, int64."""
     lengths = np.concatenate([np.diff(part) for part in parts])
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

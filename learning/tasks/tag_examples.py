@@ -114,7 +114,8 @@ class TagExamples:
         counts = np.add.reduceat(np.asarray(self.tags) != UNCOUNTED, self.offsets[:-1], dtype=np.int64)
         whole = np.add.reduceat(counts, self.firsts[:-1])
         of_record = np.repeat(np.maximum(whole, 1), np.diff(self.firsts))
-        return (counts / of_record).astype(np.float32)
+        shares: NDArray[np.float32] = (counts / of_record).astype(np.float32)
+        return shares
 
 
 def tag_examples(cut: Cut, entities: Sequence[Sequence[Entity]], units: Indices) -> TagExamples:

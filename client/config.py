@@ -12,8 +12,9 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from client.hours import parse_hours
+from learning.options import TaskKind
 from privacy.errors import ConfigError
-from protocol.job import Column, Name, TaskKind, config_error
+from protocol.job import Column, Name, config_error
 
 SITE_FILE = "site.toml"
 KEYS_DIR = "keys"

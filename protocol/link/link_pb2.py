@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protocol/link/link.proto\x12\x10\x63loister.link.v1\"I\n\x08Versions\x12\x0e\n\x06oldest\x18\x01 \x01(\r\x12\x0e\n\x06newest\x18\x02 \x01(\r\x12\x0f\n\x07release\x18\x03 \x01(\t\x12\x0c\n\x04site\x18\x04 \x01(\t\";\n\x06\x41greed\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\x0f\n\x07time_ms\x18\x03 \x01(\x03\"K\n\x04Task\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x05 \x01(\x0c\"\x1c\n\x0bWorkRequest\x12\r\n\x05known\x18\x01 \x03(\t\"B\n\tWorkReply\x12%\n\x05\x66resh\x18\x01 \x03(\x0b\x32\x16.cloister.link.v1.Task\x12\x0e\n\x06\x63losed\x18\x02 \x03(\t\",\n\x0c\x46\x65tchRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"\x05\n\x03Raw\"6\n\x08Offering\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\",\n\x07Offered\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x11\n\tcommitted\x18\x02 \x01(\x08\"\x15\n\x03\x41\x63k\x12\x0e\n\x06offset\x18\x01 \x01(\x04\"\x1d\n\rCommitRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"\x0b\n\tCommitted\"{\n\x08Progress\x12\x0c\n\x04task\x18\x01 \x01(\t\x12&\n\x05stage\x18\x02 \x01(\x0e\x32\x17.cloister.link.v1.Stage\x12\r\n\x05round\x18\x03 \x01(\r\x12\r\n\x05\x64oing\x18\x04 \x01(\t\x12\x0c\n\x04\x64one\x18\x05 \x01(\x04\x12\r\n\x05total\x18\x06 \x01(\x04\"\n\n\x08Reported\"/\n\x0e\x44\x65\x63lineRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0f\n\x07\x66\x61ilure\x18\x02 \x01(\r\"\n\n\x08\x44\x65\x63lined\"\x1d\n\x0eHandoutRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"3\n\x07Handout\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\"\x1c\n\rSubmitRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"%\n\tSubmitted\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0b\n\x03new\x18\x02 \x01(\x08\"\x1a\n\x0bRunsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\xc2\x01\n\x06RunRow\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x11\n\tsubmitted\x18\x05 \x01(\x01\x12\x0f\n\x07started\x18\x06 \x01(\x01\x12\r\n\x05\x65nded\x18\x07 \x01(\x01\x12\x0e\n\x06starts\x18\x08 \x01(\r\x12\x0e\n\x06\x61\x66resh\x18\t \x01(\r\x12\r\n\x05round\x18\n \x01(\r\x12\x0e\n\x06rounds\x18\x0b \x01(\r\x12\r\n\x05\x65rror\x18\x0c \x01(\t\"^\n\x07SiteRow\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\r\n\x05\x64oing\x18\x03 \x01(\t\x12\x0c\n\x04\x64one\x18\x04 \x01(\x04\x12\r\n\x05total\x18\x05 \x01(\x04\x12\n\n\x02\x61t\x18\x06 \x01(\x01\"]\n\tRunsReply\x12&\n\x04runs\x18\x01 \x03(\x0b\x32\x18.cloister.link.v1.RunRow\x12(\n\x05sites\x18\x02 \x03(\x0b\x32\x19.cloister.link.v1.SiteRow\"*\n\rEventsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04skip\x18\x02 \x01(\r\"O\n\x08\x45ventRow\x12\n\n\x02\x61t\x18\x01 \x01(\x01\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\r\x12\x0c\n\x04site\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\"9\n\x0b\x45ventsReply\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.cloister.link.v1.EventRow\"-\n\x0e\x43ontrolRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0e\n\x06resume\x18\x02 \x01(\x08\"\x0c\n\nControlled*W\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x11\n\rSTAGE_FETCHED\x10\x01\x12\x11\n\rSTAGE_WORKING\x10\x02\x12\x11\n\rSTAGE_WAITING\x10\x03\x32\x9d\x04\n\x04Link\x12@\n\x08\x45xchange\x12\x1a.cloister.link.v1.Versions\x1a\x18.cloister.link.v1.Agreed\x12\x42\n\x04Work\x12\x1d.cloister.link.v1.WorkRequest\x1a\x1b.cloister.link.v1.WorkReply\x12@\n\x05\x46\x65tch\x12\x1e.cloister.link.v1.FetchRequest\x1a\x15.cloister.link.v1.Raw0\x01\x12>\n\x05Offer\x12\x1a.cloister.link.v1.Offering\x1a\x19.cloister.link.v1.Offered\x12:\n\x06Upload\x12\x15.cloister.link.v1.Raw\x1a\x15.cloister.link.v1.Ack(\x01\x30\x01\x12\x46\n\x06\x43ommit\x12\x1f.cloister.link.v1.CommitRequest\x1a\x1b.cloister.link.v1.Committed\x12@\n\x06Report\x12\x1a.cloister.link.v1.Progress\x1a\x1a.cloister.link.v1.Reported\x12G\n\x07\x44\x65\x63line\x12 .cloister.link.v1.DeclineRequest\x1a\x1a.cloister.link.v1.Declined2\x8e\x01\n\x06Models\x12\x42\n\x03\x41sk\x12 .cloister.link.v1.HandoutRequest\x1a\x19.cloister.link.v1.Handout\x12@\n\x05\x46\x65tch\x12\x1e.cloister.link.v1.FetchRequest\x1a\x15.cloister.link.v1.Raw0\x01\x32\xaf\x03\n\x06People\x12\x46\n\x06Submit\x12\x1f.cloister.link.v1.SubmitRequest\x1a\x1b.cloister.link.v1.Submitted\x12\x42\n\x04Runs\x12\x1d.cloister.link.v1.RunsRequest\x1a\x1b.cloister.link.v1.RunsReply\x12H\n\x06\x45vents\x12\x1f.cloister.link.v1.EventsRequest\x1a\x1d.cloister.link.v1.EventsReply\x12I\n\x07\x43ontrol\x12 .cloister.link.v1.ControlRequest\x1a\x1c.cloister.link.v1.Controlled\x12\x42\n\x03\x41sk\x12 .cloister.link.v1.HandoutRequest\x1a\x19.cloister.link.v1.Handout\x12@\n\x05\x46\x65tch\x12\x1e.cloister.link.v1.FetchRequest\x1a\x15.cloister.link.v1.Raw0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protocol/link/link.proto\x12\x10\x63loister.link.v1\"I\n\x08Versions\x12\x0e\n\x06oldest\x18\x01 \x01(\r\x12\x0e\n\x06newest\x18\x02 \x01(\r\x12\x0f\n\x07release\x18\x03 \x01(\t\x12\x0c\n\x04site\x18\x04 \x01(\t\";\n\x06\x41greed\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\x0f\n\x07time_ms\x18\x03 \x01(\x03\"K\n\x04Task\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x05 \x01(\x0c\"\x1c\n\x0bWorkRequest\x12\r\n\x05known\x18\x01 \x03(\t\"B\n\tWorkReply\x12%\n\x05\x66resh\x18\x01 \x03(\x0b\x32\x16.cloister.link.v1.Task\x12\x0e\n\x06\x63losed\x18\x02 \x03(\t\",\n\x0c\x46\x65tchRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"\x05\n\x03Raw\"6\n\x08Offering\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\",\n\x07Offered\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x11\n\tcommitted\x18\x02 \x01(\x08\"\x15\n\x03\x41\x63k\x12\x0e\n\x06offset\x18\x01 \x01(\x04\"\x1d\n\rCommitRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"\x0b\n\tCommitted\"{\n\x08Progress\x12\x0c\n\x04task\x18\x01 \x01(\t\x12&\n\x05stage\x18\x02 \x01(\x0e\x32\x17.cloister.link.v1.Stage\x12\r\n\x05round\x18\x03 \x01(\r\x12\r\n\x05\x64oing\x18\x04 \x01(\t\x12\x0c\n\x04\x64one\x18\x05 \x01(\x04\x12\r\n\x05total\x18\x06 \x01(\x04\"\n\n\x08Reported\"/\n\x0e\x44\x65\x63lineRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0f\n\x07\x66\x61ilure\x18\x02 \x01(\r\"\n\n\x08\x44\x65\x63lined\"\x1d\n\x0eHandoutRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"3\n\x07Handout\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\"\x1c\n\rSubmitRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"%\n\tSubmitted\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0b\n\x03new\x18\x02 \x01(\x08\"(\n\x0bRunsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04late\x18\x02 \x01(\x08\"\xc2\x01\n\x06RunRow\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x11\n\tsubmitted\x18\x05 \x01(\x01\x12\x0f\n\x07started\x18\x06 \x01(\x01\x12\r\n\x05\x65nded\x18\x07 \x01(\x01\x12\x0e\n\x06starts\x18\x08 \x01(\r\x12\x0e\n\x06\x61\x66resh\x18\t \x01(\r\x12\r\n\x05round\x18\n \x01(\r\x12\x0e\n\x06rounds\x18\x0b \x01(\r\x12\r\n\x05\x65rror\x18\x0c \x01(\t\"^\n\x07SiteRow\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\r\n\x05\x64oing\x18\x03 \x01(\t\x12\x0c\n\x04\x64one\x18\x04 \x01(\x04\x12\r\n\x05total\x18\x05 \x01(\x04\x12\n\n\x02\x61t\x18\x06 \x01(\x01\"R\n\x07LateRow\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\r\n\x05times\x18\x03 \x01(\r\x12\r\n\x05\x66irst\x18\x04 \x01(\x01\x12\x0c\n\x04last\x18\x05 \x01(\x01\"\x86\x01\n\tRunsReply\x12&\n\x04runs\x18\x01 \x03(\x0b\x32\x18.cloister.link.v1.RunRow\x12(\n\x05sites\x18\x02 \x03(\x0b\x32\x19.cloister.link.v1.SiteRow\x12\'\n\x04late\x18\x03 \x03(\x0b\x32\x19.cloister.link.v1.LateRow\"*\n\rEventsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04skip\x18\x02 \x01(\r\"O\n\x08\x45ventRow\x12\n\n\x02\x61t\x18\x01 \x01(\x01\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\r\x12\x0c\n\x04site\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\"9\n\x0b\x45ventsReply\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.cloister.link.v1.EventRow\"-\n\x0e\x43ontrolRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0e\n\x06resume\x18\x02 \x01(\x08\"\x0c\n\nControlled*W\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x11\n\rSTAGE_FETCHED\x10\x01\x12\x11\n\rSTAGE_WORKING\x10\x02\x12\x11\n\rSTAGE_WAITING\x10\x03\x32\x9d\x04\n\x04Link\x12@\n\x08\x45xchange\x12\x1a.cloister.link.v1.Versions\x1a\x18.cloister.link.v1.Agreed\x12\x42\n\x04Work\x12\x1d.cloister.link.v1.WorkRequest\x1a\x1b.cloister.link.v1.WorkReply\x12@\n\x05\x46\x65tch\x12\x1e.cloister.link.v1.FetchRequest\x1a\x15.cloister.link.v1.Raw0\x01\x12>\n\x05Offer\x12\x1a.cloister.link.v1.Offering\x1a\x19.cloister.link.v1.Offered\x12:\n\x06Upload\x12\x15.cloister.link.v1.Raw\x1a\x15.cloister.link.v1.Ack(\x01\x30\x01\x12\x46\n\x06\x43ommit\x12\x1f.cloister.link.v1.CommitRequest\x1a\x1b.cloister.link.v1.Committed\x12@\n\x06Report\x12\x1a.cloister.link.v1.Progress\x1a\x1a.cloister.link.v1.Reported\x12G\n\x07\x44\x65\x63line\x12 .cloister.link.v1.DeclineRequest\x1a\x1a.cloister.link.v1.Declined2\x8e\x01\n\x06Models\x12\x42\n\x03\x41sk\x12 .cloister.link.v1.HandoutRequest\x1a\x19.cloister.link.v1.Handout\x12@\n\x05\x46\x65tch\x12\x1e.cloister.link.v1.FetchRequest\x1a\x15.cloister.link.v1.Raw0\x01\x32\xaf\x03\n\x06People\x12\x46\n\x06Submit\x12\x1f.cloister.link.v1.SubmitRequest\x1a\x1b.cloister.link.v1.Submitted\x12\x42\n\x04Runs\x12\x1d.cloister.link.v1.RunsRequest\x1a\x1b.cloister.link.v1.RunsReply\x12H\n\x06\x45vents\x12\x1f.cloister.link.v1.EventsRequest\x1a\x1d.cloister.link.v1.EventsReply\x12I\n\x07\x43ontrol\x12 .cloister.link.v1.ControlRequest\x1a\x1c.cloister.link.v1.Controlled\x12\x42\n\x03\x41sk\x12 .cloister.link.v1.HandoutRequest\x1a\x19.cloister.link.v1.Handout\x12@\n\x05\x46\x65tch\x12\x1e.cloister.link.v1.FetchRequest\x1a\x15.cloister.link.v1.Raw0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protocol.link.link_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STAGE']._serialized_start=1591
-  _globals['_STAGE']._serialized_end=1678
+  _globals['_STAGE']._serialized_start=1731
+  _globals['_STAGE']._serialized_end=1818
   _globals['_VERSIONS']._serialized_start=46
   _globals['_VERSIONS']._serialized_end=119
   _globals['_AGREED']._serialized_start=121
@@ -74,27 +74,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBMITTED']._serialized_start=891
   _globals['_SUBMITTED']._serialized_end=928
   _globals['_RUNSREQUEST']._serialized_start=930
-  _globals['_RUNSREQUEST']._serialized_end=956
-  _globals['_RUNROW']._serialized_start=959
-  _globals['_RUNROW']._serialized_end=1153
-  _globals['_SITEROW']._serialized_start=1155
-  _globals['_SITEROW']._serialized_end=1249
-  _globals['_RUNSREPLY']._serialized_start=1251
-  _globals['_RUNSREPLY']._serialized_end=1344
-  _globals['_EVENTSREQUEST']._serialized_start=1346
-  _globals['_EVENTSREQUEST']._serialized_end=1388
-  _globals['_EVENTROW']._serialized_start=1390
-  _globals['_EVENTROW']._serialized_end=1469
-  _globals['_EVENTSREPLY']._serialized_start=1471
-  _globals['_EVENTSREPLY']._serialized_end=1528
-  _globals['_CONTROLREQUEST']._serialized_start=1530
-  _globals['_CONTROLREQUEST']._serialized_end=1575
-  _globals['_CONTROLLED']._serialized_start=1577
-  _globals['_CONTROLLED']._serialized_end=1589
-  _globals['_LINK']._serialized_start=1681
-  _globals['_LINK']._serialized_end=2222
-  _globals['_MODELS']._serialized_start=2225
-  _globals['_MODELS']._serialized_end=2367
-  _globals['_PEOPLE']._serialized_start=2370
-  _globals['_PEOPLE']._serialized_end=2801
+  _globals['_RUNSREQUEST']._serialized_end=970
+  _globals['_RUNROW']._serialized_start=973
+  _globals['_RUNROW']._serialized_end=1167
+  _globals['_SITEROW']._serialized_start=1169
+  _globals['_SITEROW']._serialized_end=1263
+  _globals['_LATEROW']._serialized_start=1265
+  _globals['_LATEROW']._serialized_end=1347
+  _globals['_RUNSREPLY']._serialized_start=1350
+  _globals['_RUNSREPLY']._serialized_end=1484
+  _globals['_EVENTSREQUEST']._serialized_start=1486
+  _globals['_EVENTSREQUEST']._serialized_end=1528
+  _globals['_EVENTROW']._serialized_start=1530
+  _globals['_EVENTROW']._serialized_end=1609
+  _globals['_EVENTSREPLY']._serialized_start=1611
+  _globals['_EVENTSREPLY']._serialized_end=1668
+  _globals['_CONTROLREQUEST']._serialized_start=1670
+  _globals['_CONTROLREQUEST']._serialized_end=1715
+  _globals['_CONTROLLED']._serialized_start=1717
+  _globals['_CONTROLLED']._serialized_end=1729
+  _globals['_LINK']._serialized_start=1821
+  _globals['_LINK']._serialized_end=2362
+  _globals['_MODELS']._serialized_start=2365
+  _globals['_MODELS']._serialized_end=2507
+  _globals['_PEOPLE']._serialized_start=2510
+  _globals['_PEOPLE']._serialized_end=2941
 # @@protoc_insertion_point(module_scope)

@@ -177,10 +177,12 @@ class Submitted(_message.Message):
     def __init__(self, run: _Optional[str] = ..., new: _Optional[bool] = ...) -> None: ...
 
 class RunsRequest(_message.Message):
-    __slots__ = ("run",)
+    __slots__ = ("run", "late")
     RUN_FIELD_NUMBER: _ClassVar[int]
+    LATE_FIELD_NUMBER: _ClassVar[int]
     run: str
-    def __init__(self, run: _Optional[str] = ...) -> None: ...
+    late: bool
+    def __init__(self, run: _Optional[str] = ..., late: _Optional[bool] = ...) -> None: ...
 
 class RunRow(_message.Message):
     __slots__ = ("run", "job", "digest", "state", "submitted", "started", "ended", "starts", "afresh", "round", "rounds", "error")
@@ -226,13 +228,29 @@ class SiteRow(_message.Message):
     at: float
     def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., doing: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., at: _Optional[float] = ...) -> None: ...
 
+class LateRow(_message.Message):
+    __slots__ = ("site", "round", "times", "first", "last")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    TIMES_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    round: int
+    times: int
+    first: float
+    last: float
+    def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., times: _Optional[int] = ..., first: _Optional[float] = ..., last: _Optional[float] = ...) -> None: ...
+
 class RunsReply(_message.Message):
-    __slots__ = ("runs", "sites")
+    __slots__ = ("runs", "sites", "late")
     RUNS_FIELD_NUMBER: _ClassVar[int]
     SITES_FIELD_NUMBER: _ClassVar[int]
+    LATE_FIELD_NUMBER: _ClassVar[int]
     runs: _containers.RepeatedCompositeFieldContainer[RunRow]
     sites: _containers.RepeatedCompositeFieldContainer[SiteRow]
-    def __init__(self, runs: _Optional[_Iterable[_Union[RunRow, _Mapping]]] = ..., sites: _Optional[_Iterable[_Union[SiteRow, _Mapping]]] = ...) -> None: ...
+    late: _containers.RepeatedCompositeFieldContainer[LateRow]
+    def __init__(self, runs: _Optional[_Iterable[_Union[RunRow, _Mapping]]] = ..., sites: _Optional[_Iterable[_Union[SiteRow, _Mapping]]] = ..., late: _Optional[_Iterable[_Union[LateRow, _Mapping]]] = ...) -> None: ...
 
 class EventsRequest(_message.Message):
     __slots__ = ("run", "skip")

@@ -10,6 +10,9 @@ import grpc
 OLDEST_VERSION = NEWEST_VERSION = 1
 """The versions of the link that this code speaks."""
 SERVICE = "cloister.link.v1.Link"
+MODELS_SERVICE, PEOPLE_SERVICE = "cloister.link.v1.Models", "cloister.link.v1.People"
+MODEL_KIND = "model"
+"""The kind in the seal of what a run has left for a site."""
 VERSION_KEY, TASK_KEY, OFFSET_KEY = "cloister-link", "cloister-task", "cloister-offset"
 
 PIECE_BYTES = 64 * 1024
@@ -48,6 +51,8 @@ class Refused(StrEnum):
     DISK = "disk"
     REPLACED = "replaced"
     """A newer stream of the same transfer took over."""
+    NOTHING = "nothing"
+    """The run has left nothing to hand out: it goes on, or it came to no model."""
     FAILED = "failed"
     """The coordinator could not; its log says why. Try again later."""
 
@@ -66,6 +71,7 @@ STATUS = {
     Refused.BUSY: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Refused.DISK: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Refused.REPLACED: grpc.StatusCode.ABORTED,
+    Refused.NOTHING: grpc.StatusCode.FAILED_PRECONDITION,
     Refused.FAILED: grpc.StatusCode.UNAVAILABLE,
 }
 

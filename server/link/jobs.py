@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,17 +15,20 @@ from protocol.job import Job
 from server.coordinator import open_coordinator
 from server.link.membership import EVENTS_FILE, OPERATOR
 from server.link.presence import Presence, SiteProgress
+from server.link.rows import Late
 from server.link.runs import OUT_DIR, Runs, RunStatus
 from server.link.serve import link_folder
+from server.link.store import Store
 from server.record import Event
 
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """Where a run stands, and each of its sites with it."""
+    """Where a run stands, each of its sites with it, and what came too late where that was asked for."""
 
     status: RunStatus
     sites: tuple[SiteProgress, ...]
+    late: tuple[Late, ...] = ()
 
 
 class JobDesk(Protocol):
@@ -36,8 +40,8 @@ class JobDesk(Protocol):
     def runs(self) -> list[RunStatus]:
         """Every run, in the order of submission."""
 
-    def standing(self, run: str) -> Standing:
-        """Where one stands."""
+    def standing(self, run: str, *, late: bool = False) -> Standing:
+        """Where one stands; `late`: with what came too late."""
 
     def events(self, run: str, skip: int) -> list[tuple[float, Event]]:
         """What happened after the first `skip` events; not always all of it at once."""
@@ -69,13 +73,14 @@ class LocalDesk:
     def runs(self) -> list[RunStatus]:
         return Runs(self._home).all()
 
-    def standing(self, run: str) -> Standing:
-        status = Runs(self._home).status(run)
-        presence = Presence(link_folder(self._home))
-        try:
-            return Standing(status=status, sites=tuple(presence.progress(status.run)))
-        finally:
-            presence.close()
+    def standing(self, run: str, *, late: bool = False) -> Standing:
+        status, folder = Runs(self._home).status(run), link_folder(self._home)
+        with closing(Presence(folder)) as presence:
+            sites = tuple(presence.progress(status.run))
+        if not late:
+            return Standing(status=status, sites=sites)
+        with closing(Store(folder)) as store:
+            return Standing(status=status, sites=sites, late=tuple(store.lateness(status.run)))
 
     def events(self, run: str, skip: int) -> list[tuple[float, Event]]:
         return Runs(self._home).events(run, skip)

@@ -50,16 +50,21 @@ def add_model(commands: Any) -> None:
 
 def _command(commands: Any, name: str, about: str, run: Any) -> Any:
     parser = commands.add_parser(name, help=about)
-    parser.add_argument("dir", type=Path, help="the coordinator's folder")
+    parser.add_argument("dir", help="the coordinator's folder; @NAME: a context, @: the one in use")
     add_json(parser)
     parser.set_defaults(run=run)
     return parser
 
 
 def _desk(arguments: argparse.Namespace) -> JobDesk:
-    from server.link.jobs import LocalDesk
+    if not arguments.dir.startswith("@"):
+        from server.link.jobs import LocalDesk
 
-    return LocalDesk(arguments.dir)
+        return LocalDesk(Path(arguments.dir))
+    from server.link.contexts import Contexts
+    from server.link.remote import RemoteDesk
+
+    return RemoteDesk(*Contexts().open(arguments.dir[1:]))
 
 
 def run_submit(arguments: argparse.Namespace) -> int:
@@ -80,11 +85,13 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 def run_show(arguments: argparse.Namespace) -> int:
     """One run and its sites."""
-    standing = _desk(arguments).standing(arguments.run_id)
+    standing = _desk(arguments).standing(arguments.run_id, late=True)
     values = standing.status.values()
     lines = [f"{name}: {value}" for name, value in values.items() if value not in ("", 0, 0.0)]
     lines += [f"  {_progress(site)}" for site in standing.sites]
-    answer(arguments, {**values, "sites": [asdict(site) for site in standing.sites]}, lines)
+    lines += [f"  too late: {late.site}, round {late.round}, {late.times} times" for late in standing.late]
+    sites, late = [asdict(site) for site in standing.sites], [asdict(each) for each in standing.late]
+    answer(arguments, {**values, "sites": sites, "late": late}, lines)
     return 0
 
 

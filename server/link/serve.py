@@ -7,7 +7,9 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
+import grpc
 from grpc import aio
 from grpc_health.v1 import health as health_service
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -17,7 +19,7 @@ from protocol.link.counters import Counters, serve_metrics
 from protocol.link.logs import log
 from protocol.link.terms import SERVICE, Timing, channel_options
 from protocol.link.tls import TlsSource, server_credentials
-from server.link.door import Admits
+from server.link.door import Admits, Door
 from server.link.limits import Limits
 from server.link.presence import Presence
 from server.link.service import LinkService
@@ -30,6 +32,16 @@ PRESENT_S = 60.0
 """A site that called within this time counts as present."""
 
 
+class CallsBeside(Protocol):
+    """A service that shares the link's door."""
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """What a server registers."""
+
+
+Beside = Callable[[Door, Counters, Timing], CallsBeside]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Serving:
     """What a server process needs beside its folder, its TLS and its address.
@@ -37,6 +49,7 @@ class Serving:
     `admits`: whether a certificate's holder may use the link. `release`: of the software, shown to sites.
     `metrics_port`: of the Prometheus page on 127.0.0.1, None for no page. `extend`: what adds services of its own, or
     ports, to the server before it starts. `stop_s`: how long streams under way may go on after the signal to stop.
+    `beside`: what makes the services that share the link's door.
     """
 
     admits: Admits
@@ -46,6 +59,7 @@ class Serving:
     metrics_port: int | None = None
     extend: Sequence[Callable[[aio.Server], None]] = ()
     stop_s: float = 5.0
+    beside: Sequence[Beside] = ()
 
 
 def link_folder(home: Path) -> Path:
@@ -94,7 +108,8 @@ class Running:
             timing=serving.timing,
         )
         self._server = aio.server(options=channel_options(), maximum_concurrent_rpcs=serving.limits.calls)
-        self._server.add_generic_rpc_handlers((self.service.handler(),))
+        beside = [make(self.service.door, self.counters, serving.timing).handler() for make in serving.beside]
+        self._server.add_generic_rpc_handlers((self.service.handler(), *beside))
         health = health_service.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
         for extend in serving.extend:

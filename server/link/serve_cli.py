@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import socket
 import threading
+import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from protocol.link.certificates import Peer
 from server.link.backup_cli import add_backup
 
 SERVING_FILE = "serving.json"
@@ -35,9 +38,13 @@ def run_serve(arguments: argparse.Namespace) -> int:
     from learning.storage import write_note
     from protocol.link.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
     from protocol.link.logs import log_to_stderr
+    from server.coordinator import open_coordinator, read_roster
     from server.link.enrolment import EnrolmentDesk
     from server.link.enrolment_service import EnrolmentServicer, link_tls, serve_enrolment
+    from server.link.handing import ModelService
+    from server.link.handouts import Handouts
     from server.link.membership import open_trust
+    from server.link.people import PeopleService
     from server.link.serve import Serving, serve
     from server.link.supervisor import Supervisor
 
@@ -47,12 +54,22 @@ def run_serve(arguments: argparse.Namespace) -> int:
     authority, supervisor, desk = trust.authority, Supervisor(home), EnrolmentDesk(trust)
     address = _with_a_port(arguments.address)
     told = arguments.public_address or address
+    coordinator = open_coordinator(home)
+    handouts = Handouts(home, coordinator.identity, lambda: read_roster(home))
+
+    def admits(peer: Peer) -> bool:
+        return authority.is_current(peer.subject, peer.serial)
+
+    def people(server: Any) -> None:
+        PeopleService(home, admits, desk.refusals, handouts, time.monotonic).register(server)
+
     serving = Serving(
-        admits=lambda peer: authority.is_current(peer.subject, peer.serial),
+        admits=admits,
         release=version("cloister"),
         metrics_port=arguments.metrics_port,
         # A certificate is renewed over the link itself, by whoever holds a current one.
-        extend=(lambda server: add_EnrolmentServicer_to_server(EnrolmentServicer(desk, told), server),),
+        beside=(partial(ModelService, handouts),),
+        extend=(lambda server: add_EnrolmentServicer_to_server(EnrolmentServicer(desk, told), server), people),
     )
     enrolments: list[Any] = []
 

@@ -80,6 +80,11 @@ class LinkService:
         self._uploads: dict[str, asyncio.Future[None]] = {}
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
+    @property
+    def door(self) -> Door:
+        """Identity, limits and version, for calls beside these."""
+        return self._door
+
     def handler(self) -> grpc.GenericRpcHandler:
         """What a server registers. Requests and replies are bytes here: parsing is part of answering."""
         unary, calls = grpc.unary_unary_rpc_method_handler, self._door.answering

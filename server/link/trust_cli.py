@@ -13,13 +13,15 @@ from typing import Any
 from privacy.errors import ConfigError
 from protocol.console import add_json, answer
 from protocol.link.certificates import MAX_REQUEST_BYTES, Party, Subject
+from server.link.context_cli import add_contexts
 
 INVITATION_HOURS = 72.0
 _ROLES = (Party.OPERATOR, Party.RESEARCHER, Party.AUDITOR)
 
 
 def add_commands(commands: Any) -> None:
-    """Add them to `cloister`."""
+    """Add them to `cloister`, and the contexts of those whom they let in."""
+    add_contexts(commands)
     site = commands.add_parser("site", help="invite, approve, list and revoke sites")
     own = site.add_subparsers(required=True, metavar="COMMAND")
     invite = _command(own, "invite", "make a one-time token for a site", run_invite)
@@ -36,7 +38,7 @@ def add_commands(commands: Any) -> None:
     people = access.add_subparsers(required=True, metavar="COMMAND")
     grant = _person(people, "grant", "make a certificate of a role for a person's request", run_grant)
     grant.add_argument("request", type=Path, help="the person's certificate request (PKCS #10, P-256), DER or PEM")
-    grant.add_argument("out", type=Path, help="where the certificate is written (PEM)")
+    grant.add_argument("out", type=Path, help="where the certificate is written, and the authority's behind it (PEM)")
     _person(people, "revoke", "end a person's role, at once", run_revoke_person)
     log = commands.add_parser("log", help="the coordinator's event log").add_subparsers(
         required=True, metavar="COMMAND"
@@ -139,8 +141,9 @@ def run_grant(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{arguments.request}", expected="a request", found=error.strerror or "none") from None
     except ValueError:
         raise ConfigError(f"{arguments.request}", expected="a request in DER or PEM", found="something else") from None
-    certificate = grant(open_trust(arguments.dir), Subject(Party(arguments.role), arguments.name), request)
-    write_private(arguments.out, certificate_pem(certificate))
+    trust = open_trust(arguments.dir)
+    certificate = grant(trust, Subject(Party(arguments.role), arguments.name), request)
+    write_private(arguments.out, certificate_pem(certificate) + certificate_pem(trust.authority.certificate))
     until = validity(certificate)[1]
     answer(arguments, {"certificate": str(arguments.out), "until": until}, [f"{arguments.out}, until {_time(until)}"])
     return 0

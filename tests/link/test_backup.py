@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from client.link.membership import read_membership
-from client.link.renewal import Renewal, renew
+from client.link.daemon import Daemon
+from client.link.membership import read_identity, read_membership
+from client.link.renewal import Renewal, Renewer, renew
 from privacy.errors import ConfigError, ProtocolError, SealError
-from protocol.eventlog import read_events, verify
+from protocol.eventlog import EventLog, read_events, verify
 from protocol.link.certificates import serial_of
 from protocol.messages import Refusal
 from server.app import NUMBERS
@@ -30,6 +31,7 @@ from server.link.store import Store
 from server.record import Event, EventKind
 from tests.client.lone import SITE, lone, outcome_of
 from tests.federation import RUN, job_of
+from tests.link.world import a_world
 from tests.tiny_base import TinyBase
 from tests.trust.world import SiteFolder, World, world_at
 
@@ -205,3 +207,39 @@ def test_a_site_whose_certificate_is_younger_than_the_backup_renews_by_its_signi
         renew(site.home, site.clock)
     assert renew(site.home, site.clock, unknown=True) is Renewal.PROOF
     assert world.trust.authority.is_current(subject, serial_of(read_membership(site.home).certificate))
+
+
+def test_a_daemon_whose_certificate_is_unknown_has_it_renewed_at_the_next_look(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client.link.renewal.LOOK_S", 0.05)
+    site, stop = SiteFolder(tmp_path), threading.Event()
+    site.joined(world)
+    log = EventLog(tmp_path / "events.jsonl", read_identity(site.home), clock=site.clock)
+    renewer = Renewer(site.home, log, site.clock)
+    done: list[bool] = []
+
+    def renewed() -> None:
+        done.append(True)
+        stop.set()
+
+    renewer.stranger()
+    renewer.run(stop, renewed, lambda error: pytest.fail(str(error)))
+    assert done == [True]
+    (event,) = read_events(tmp_path / "events.jsonl")
+    assert (event.action, event.details["by"]) == ("certificate.renew", Renewal.PROOF.value)
+
+
+def test_a_daemon_says_that_it_is_a_stranger(tmp_path: Path) -> None:
+    with a_world(tmp_path, "site-a") as link:
+        server = link.server()
+        link.sites.clear()
+        said = threading.Event()
+        daemon = Daemon(replace(link.config("site-a", server.port), stranger=said.set))
+        thread = threading.Thread(target=daemon.run)
+        thread.start()
+        try:
+            assert said.wait(30)
+        finally:
+            daemon.stop()
+            thread.join(30)

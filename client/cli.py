@@ -24,6 +24,7 @@ from client.jobs_cli import add_commands as add_jobs
 from client.keys_cli import add_commands as add_keys
 from client.link.run_cli import add_commands as add_run
 from client.link.trust_cli import add_commands as add_trust
+from client.model_cli import add_commands as add_model
 from client.roster_cli import add_commands as add_roster
 from client.template import NewSite, site_template
 from learning.storage import make_private_dir, write_private
@@ -55,6 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_budget_options(_command(commands, "budget", "say what was spent, on what, and how much is left", run_budget))
     add_data(commands)
     add_jobs(commands)
+    add_model(commands)
     add_trust(commands)
     add_roster(commands)
     add_keys(commands)

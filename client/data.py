@@ -35,6 +35,15 @@ def training_examples(site: Site, job: Job, base: Base, progress: StageProgress 
 
     Raises: DataError naming file and row when the data set cannot be used.
     """
+    return examples_of(site, job, base, Part.TRAIN, progress)
+
+
+def examples_of(site: Site, job: Job, base: Base, part: Part, progress: StageProgress | None = None) -> Prepared:
+    """The examples of one part of the job's split at this site, prepared once and cached.
+
+    Those of the training part are as the trained model reads them; the others are tokens, as a whole model reads them.
+    Raises: DataError naming file and row when the data set cannot be used, or when the site has no such part.
+    """
     section = site.data_section
     path = (site.home / section.path).resolve()
     columns = columns_of(job, section)
@@ -47,14 +56,14 @@ def training_examples(site: Site, job: Job, base: Base, progress: StageProgress 
         anonymiser = partial(_anonymiser, site, profile, key)
         hiding = _hiding_digest(site, profile_digest(profile, key))
     recipe = Recipe(
-        source=_source_digest(site, job, section, path),
+        source=_source_digest(site, job, section, path, part),
         profile=hiding,
         base=base,
         max_tokens=job.model.max_tokens,
-        vectors=caches_vectors(job),
+        vectors=caches_vectors(job) and part is Part.TRAIN,
         task=job.task.kind,
     )
-    load = _loader(site, job, section, path, columns)
+    load = _loader(site, job, section, path, columns, part)
     return prepare(
         load,
         recipe,
@@ -97,8 +106,11 @@ def columns_of(job: Job, section: DataSection) -> Columns:
     )
 
 
-def _loader(site: Site, job: Job, section: DataSection, path: Path, columns: Columns) -> Callable[[], Rows]:
+def _loader(site: Site, job: Job, section: DataSection, path: Path, columns: Columns, part: Part) -> Callable[[], Rows]:
     def load() -> Rows:
+        if section.rows and part is not Part.TRAIN:
+            remedy = "take `rows` out of site.toml, so that the job's split holds"
+            raise DataError("the data set", expected="a part to test on", found="named training rows", remedy=remedy)
         table = open_table(path, columns, cache_dir=site.state / "tables", labels=job.task.labels)
         if section.rows:
             return table, _given_rows(site.home / section.rows, len(table))
@@ -108,7 +120,7 @@ def _loader(site: Site, job: Job, section: DataSection, path: Path, columns: Col
             validation=job.training.validation,
             test=job.training.test,
         )
-        return table, rows_of(parts, Part.TRAIN)
+        return table, rows_of(parts, part)
 
     return load
 
@@ -124,7 +136,7 @@ def _given_rows(path: Path, count: int) -> NDArray[np.int64]:
     return positions
 
 
-def _source_digest(site: Site, job: Job, section: DataSection, path: Path) -> str:
+def _source_digest(site: Site, job: Job, section: DataSection, path: Path, part: Part) -> str:
     """A hash that stands for the rows: the file's bytes, the columns, the labels and which rows are meant."""
     digest = hashlib.sha256(b"cloister/v1/source\x00")
     for file in (path, site.home / section.rows) if section.rows else (path,):
@@ -139,6 +151,7 @@ def _source_digest(site: Site, job: Job, section: DataSection, path: Path) -> st
         list(job.task.labels),
         job.privacy.unit,
         [job.training.validation, job.training.test],
+        *([] if part is Part.TRAIN else [part.name]),
     ]
     digest.update(json.dumps(settings, sort_keys=True).encode())
     return digest.hexdigest()

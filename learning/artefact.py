@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
+from torch import nn
 
 from learning.base import WEIGHTS, open_base
 from learning.entities import Entity
-from learning.examples import TokenExamples, load_tokeniser, tokenise
+from learning.examples import Examples, TokenExamples, load_tokeniser, tokenise
 from learning.model import HEAD_PREFIX, Classifier, Head, encoder_width, load_encoder, set_state
 from learning.options import ModelPlan, TaskKind, Tune
 from learning.storage import write_dir
@@ -100,14 +101,14 @@ class Predictor:
         _expect(self.about, TaskKind.CLASSIFY, folder)
         self._base = open_base(folder, str(folder))
         head = _read_head(folder, encoder_width(self._base), len(self.about.labels))
-        self._model = Classifier(load_encoder(self._base), head)
+        self.model = Classifier(load_encoder(self._base), head)
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Logits float32 (N, K), K in the order of `about.labels`."""
         tokeniser, pad = load_tokeniser(self._base, self.about.max_tokens)
         ids, offsets = tokenise(texts, tokeniser)
         nothing = np.zeros(len(texts), dtype=np.int64)
-        return predict_logits(self._model, TokenExamples(ids, offsets, nothing, nothing, pad))
+        return predict_logits(self.model, TokenExamples(ids, offsets, nothing, nothing, pad))
 
     @staticmethod
     def probabilities_of(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -126,11 +127,23 @@ class SpanPredictor:
         _expect(self.about, TaskKind.TAG, folder)
         self._base = open_base(folder, str(folder))
         head = TagHead(encoder_width(self._base), TaskKind.TAG.outputs(len(self.about.labels)))
-        self._model = Tagger(load_encoder(self._base), _filled(head, folder))
+        self.model = Tagger(load_encoder(self._base), _filled(head, folder))
 
     def entities(self, texts: Sequence[str]) -> list[list[Entity]]:
         """The entities of each text, in its own offsets; kinds are positions in `about.labels`."""
-        return find_entities(self._model, cut(texts, self._base, self.about.max_tokens))
+        return find_entities(self.model, cut(texts, self._base, self.about.max_tokens))
+
+
+def measure_folder(folder: Path, examples: Examples) -> Mapping[str, object]:
+    """How good a folder's model is on token examples of its own task, as the task measures it.
+
+    Raises: ConfigError when the folder is not one that `export_model` wrote; DataError when there is nothing to measure
+    on, or the examples are of another task.
+    """
+    about = read_about(folder)
+    classifies = about.task is TaskKind.CLASSIFY
+    model: nn.Module = Predictor(folder).model if classifies else SpanPredictor(folder).model
+    return task_of(about.task).measure(model, examples, len(about.labels))
 
 
 def _expect(about: About, task: TaskKind, folder: Path) -> None:

@@ -15,8 +15,9 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
+from learning.answers import answer_lines, read_texts
 from learning.options import TaskKind
-from privacy.errors import ConfigError, DataError
+from privacy.errors import ConfigError
 from protocol.console import run_command
 from protocol.job import read_job
 from protocol.template import job_template
@@ -116,56 +117,10 @@ def job_check(arguments: argparse.Namespace) -> int:
 
 def run_predict(arguments: argparse.Namespace) -> int:
     """Predict a label for each line, or the entities in it."""
-    texts = _lines(arguments.file)
-    from learning.artefact import Predictor, read_about
-
-    if read_about(arguments.model).task is TaskKind.TAG:
-        return _predict_spans(arguments, texts)
-    predictor = Predictor(arguments.model)
-    logits, labels = predictor.logits(texts), predictor.about.labels
-    probabilities = predictor.probabilities_of(logits)
-    for row, chances in zip(logits, probabilities, strict=True):
-        best = int(chances.argmax())
-        if arguments.json:
-            answer = {
-                "label": labels[best],
-                "probabilities": dict(zip(labels, map(float, chances), strict=True)),
-                "logits": [float(value) for value in row],
-            }
-            sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
-        else:
-            sys.stdout.write(f"{labels[best]}\t{chances[best]:.3f}\n")
+    texts = read_texts(arguments.file)
+    for line in answer_lines(arguments.model, texts, as_json=arguments.json):
+        sys.stdout.write(f"{line}\n")
     return 0
-
-
-def _predict_spans(arguments: argparse.Namespace, texts: list[str]) -> int:
-    """The entities of each line, by its number from 0: start, end (excluded) and type."""
-    from learning.artefact import SpanPredictor
-
-    predictor = SpanPredictor(arguments.model)
-    labels = predictor.about.labels
-    for number, entities in enumerate(predictor.entities(texts)):
-        spans = [{"start": one.start, "end": one.end, "label": labels[one.kind]} for one in entities]
-        if arguments.json:
-            sys.stdout.write(json.dumps({"id": str(number), "spans": spans}, ensure_ascii=False) + "\n")
-            continue
-        for span in spans:
-            sys.stdout.write(f"{number}\t{span['start']}\t{span['end']}\t{span['label']}\n")
-    return 0
-
-
-def _lines(path: Path | None) -> list[str]:
-    name = "standard input" if path is None else str(path)
-    try:
-        data = sys.stdin.buffer.read() if path is None else path.read_bytes()
-        texts = data.decode("utf-8").splitlines()
-    except OSError as error:
-        raise DataError(name, expected="a text file", found=error.strerror or "none") from None
-    except UnicodeDecodeError as error:
-        raise DataError(name, expected="UTF-8", found=f"byte {error.start} that is not") from None
-    if not texts:
-        raise DataError(name, expected="at least one line", found="none")
-    return texts
 
 
 if __name__ == "__main__":

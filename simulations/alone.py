@@ -10,7 +10,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,14 @@ import numpy as np
 
 from client.data import training_examples
 from client.site import open_site
+from learning.alone import COMPARED, compared, train_alone
 from learning.examples import Examples
 from learning.tasks import task_of
-from learning.training import train_round
 from privacy.errors import CloisterError
 from protocol.heldout import HeldOut
 from protocol.job import Job, job_from_canonical
 from protocol.plans import base_of, model_plan, training_plan
 from server.evaluator import Evaluator
-
-COMPARED = ("accuracy", "macro_f1", "micro_f1", "loss")
-"""The metrics that are compared, where a task has them."""
 
 
 def compare_alone(spec: dict[str, Any]) -> dict[str, Any]:
@@ -45,13 +41,8 @@ def compare_alone(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _trained(job: Job, examples: Examples, test: Examples) -> dict[str, Any]:
-    plan, task = model_plan(job, base_of(job)), task_of(job.task.kind)
-    model = task.build(plan)
-    training = replace(training_plan(job, examples.records), proximal_mu=0.0)
-    for number in range(1, job.federation.rounds + 1):
-        train_round(model, examples, training, number)
-    metrics = task.measure(model, test, len(job.task.labels))
-    return {name: metrics[name] for name in COMPARED if name in metrics}
+    model = train_alone(model_plan(job, base_of(job)), training_plan(job, examples.records), examples)
+    return compared(task_of(job.task.kind).measure(model, test, len(job.task.labels)))
 
 
 def _mean(rows: Sequence[dict[str, Any]]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from protocol.link import link_pb2 as pb
 from protocol.link.parts import Payload
 from protocol.link.terms import (
+    MODELS_SERVICE,
     NEWEST_VERSION,
     OFFSET_KEY,
     OLDEST_VERSION,
@@ -140,11 +141,16 @@ class Link:
     def decline(self, task: str, failure: Failure) -> None:
         self._call("Decline", pb.DeclineRequest(task=task, failure=int(failure)), pb.Declined)
 
+    def ask_for(self, run: str) -> pb.Handout:
+        """What a run has left for this site."""
+        asked: pb.Handout = self._call("Ask", pb.HandoutRequest(run=run), pb.Handout, service=MODELS_SERVICE)
+        return asked
+
     @contextmanager
-    def fetching(self, task: str, offset: int) -> Iterator[Bulk]:
-        """The request's bytes from an offset on, over a connection of their own."""
+    def fetching(self, task: str, offset: int, service: str = SERVICE) -> Iterator[Bulk]:
+        """The bytes of a request, or of an archive of another service, from an offset on; it has its own connection."""
         with self._bulk() as channel, _errors():
-            call = channel.unary_stream(f"/{SERVICE}/Fetch")
+            call = channel.unary_stream(f"/{service}/Fetch")
             request = pb.FetchRequest(task=task, offset=offset).SerializeToString()
             yield Bulk(call(request, metadata=self._metadata()))
 
@@ -164,9 +170,11 @@ class Link:
         finally:
             channel.close()
 
-    def _call(self, name: str, request: Message, kind: Any, timeout_s: float | None = None) -> Any:
+    def _call(
+        self, name: str, request: Message, kind: Any, timeout_s: float | None = None, service: str = SERVICE
+    ) -> Any:
         with _errors():
-            call = self._channel.unary_unary(f"/{SERVICE}/{name}")
+            call = self._channel.unary_unary(f"/{service}/{name}")
             data: bytes = call(
                 request.SerializeToString(),
                 timeout=timeout_s or self._coordinator.timing.stall_s,

@@ -15,6 +15,7 @@ from client.link.channel import Bulk, Link, LinkDownError
 from protocol.link import link_pb2 as pb
 from protocol.link.counters import Count, Counters
 from protocol.link.parts import Part, Payload, blocks, check_room, commit_part, request_name
+from protocol.link.terms import SERVICE
 
 Progress = Callable[[int], None]
 """Told the bytes that are safely over, some times a second at most."""
@@ -65,8 +66,8 @@ class Transfers:
             if self._under_way is not None:
                 self._under_way.cut()
 
-    def fetch(self, link: Link, task: pb.Task, path: Path) -> None:
-        """Bring a task's request to `path`; a file that is there is the whole one.
+    def fetch(self, link: Link, task: pb.Task, path: Path, service: str = SERVICE) -> None:
+        """Bring a task's request to `path`, or an archive of another service; a file that is there is the whole one.
 
         Raises: LinkDownError, LinkRefusedError, DamagedError; OSError when the disk is full.
         """
@@ -77,7 +78,7 @@ class Transfers:
         try:
             check_room(path.parent, expected.size - part.size)
             if part.size < expected.size:
-                with link.fetching(task.id, part.size) as bulk, self._watched(bulk, "down") as stalled:
+                with link.fetching(task.id, part.size, service) as bulk, self._watched(bulk, "down") as stalled:
                     for block in bulk:
                         stalled.moved()
                         if part.append(block) > expected.size:

@@ -17,11 +17,11 @@ from flwr.clientapp.typing import ClientAppCallable, Mod
 
 from client import policy
 from client.admission import check_admitted
-from client.budget import limit_of
+from client.charging import AskedRound, Model, asked_model, charge
 from client.sealing import FindSite
 from client.site import Site
 from learning.base import Base
-from privacy.dp import Attempt, Plan, charge_round
+from privacy.dp import Plan
 from privacy.errors import CloisterError, ConfigError, ProtocolError
 from protocol.job import Job, job_from_canonical
 from protocol.messages import TRAIN, Order, Refusal, refusal_code, refused
@@ -39,6 +39,10 @@ class Granted:
     base: Base
     published_size: int
     plan: Plan | None
+
+    def asked(self, plan: Plan, model: Model) -> AskedRound:
+        """What is charged of a private round that begins with a model."""
+        return AskedRound(order=self.order, job=self.job, base=self.base, plan=plan, model=model)
 
 
 def guard_mod(find_site: FindSite) -> Mod:
@@ -69,7 +73,7 @@ def ledger_mod(find_site: FindSite) -> Mod:
             site = find_site(context)
             granted = grant(site, message)
             if granted.plan is not None:
-                charge(site, granted, granted.plan)
+                charge(site, granted.asked(granted.plan, asked_model(message)))
         return call_next(message, context)
 
     return mod
@@ -89,39 +93,6 @@ def grant(site: Site, message: Message) -> Granted:
     size = site.data_section.published_size
     plan = _frozen_plan(site, order, job, size) if job.privacy.enabled else None
     return Granted(order=order, job=job, base=base, published_size=size, plan=plan)
-
-
-def charge(site: Site, granted: Granted, plan: Plan) -> None:
-    """Write a round's cost to the ledger. A round asked for again is drawn afresh and charged again.
-
-    Raises: BudgetError when it is more than is left; nothing is written then.
-    """
-    ledger, run = site.ledger(), granted.order.run
-    limit = limit_of(site.config)
-    with ledger.locked():
-        of_run = [c for c in ledger.charges() if c.run_id == run]
-        _tell_of_a_gap(granted.order, max((c.round for c in of_run), default=0))
-        before = [c for c in of_run if c.round == granted.order.round]
-        attempt = Attempt(
-            dataset_id=site.config.accept.data,
-            job_id=granted.job.digest(),
-            run_id=run,
-            round=granted.order.round,
-            attempt=len(before),
-        )
-        charge_round(ledger, plan, attempt=attempt, limit=limit)
-
-
-def _tell_of_a_gap(order: Order, known: int) -> None:
-    """Leave a word in the log where rounds are missing: it is the one sign of a ledger set back with its head."""
-    if order.round > known + 1:
-        _LOG.warning(
-            "round %d of run %s is asked for, and the ledger knows rounds up to %d: either this site missed those in "
-            "between, or its ledger was set back with its head",
-            order.round,
-            order.run,
-            known,
-        )
 
 
 def _frozen_plan(site: Site, order: Order, job: Job, size: int) -> Plan:

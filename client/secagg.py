@@ -215,6 +215,8 @@ def _mask(desk: Desk, word: bytes) -> tuple[bytes, NDArray[Any]]:
 
 def _attest(desk: Desk, word: bytes) -> bytes:
     machine, history, signed = _machine(desk).attest(Survivors.from_bytes(word), desk.state.history())
+    # Trained again it must be another update: the same one in two sums would show who else is in one of them alone.
+    desk.site.release().over(desk.granted.order.run, desk.granted.order.round)
     desk.state.spend(history, machine.to_bytes())
     return signed.to_bytes()
 

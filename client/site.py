@@ -29,6 +29,7 @@ from client.config import (
 )
 from client.keystore import read_secret
 from client.ledger import Ledger
+from client.release import RELEASE_PURPOSE, OpenRelease
 from client.state import RunState
 from learning.storage import make_private_dir, write_note, write_private
 from privacy.errors import ConfigError
@@ -62,6 +63,9 @@ class Site:
 
     def ledger(self) -> Ledger:
         return Ledger(self.state)
+
+    def release(self) -> OpenRelease:
+        return OpenRelease(self.state, self.subkey(RELEASE_PURPOSE))
 
     def run(self, run: str) -> RunState:
         return RunState(self.state, run)

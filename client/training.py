@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from client.charging import claim
 from client.data import training_examples
 from client.guard import Granted
+from client.release import arrays_digest
 from client.site import Site
 from learning.model import get_state, set_state
 from learning.private import Streams, train_round_privately
@@ -21,7 +23,8 @@ from protocol.plans import model_plan, training_plan
 def train_update(site: Site, granted: Granted, state: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
     """One round at a site: the difference between the model after and before it, float32 by name.
 
-    The round must be on the ledger. Raises: what data, training and privacy raise; nothing has left the site then.
+    With privacy the round is on the ledger; asked for again after a crash, it ends at the same bytes (`claim`).
+    Raises: what data, training and privacy raise; nothing has left the site then.
     """
     number = granted.order.round
     prepared = training_examples(
@@ -37,10 +40,18 @@ def train_update(site: Site, granted: Granted, state: dict[str, NDArray[np.float
 
     if granted.plan is None:
         train_round(model, prepared.examples, training, number, on_step)
-    else:
-        train_round_privately(model, prepared.examples, training, granted.plan, number, Streams.from_os(), on_step)
+        return _difference(model, state)
+    release = claim(site, granted.asked(granted.plan, state), prepared.examples)
+    streams = Streams.from_key(release.key())
+    train_round_privately(model, prepared.examples, training, granted.plan, number, streams, on_step)
+    update = _difference(model, state)
+    site.release().finish(release, arrays_digest(update))
+    return update
+
+
+def _difference(model: nn.Module, before: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
     after = get_state(model)
-    return {name: after[name] - state[name] for name in after}
+    return {name: after[name] - before[name] for name in after}
 
 
 def _build(granted: Granted) -> nn.Module:

@@ -24,7 +24,7 @@ from learning.private import Streams, train_round_privately
 from learning.training import record_losses
 from privacy.dp.audit import attack_score
 from privacy.dp.plan import Plan, calibrate
-from privacy.dp.stream import KEY_BYTES, SecureStream
+from privacy.dp.stream import KEY_BYTES
 
 LABELS, WIDTH, VOCABULARY, TOKENS = 3, 16, 24, 6
 OTHERS = 4
@@ -179,4 +179,4 @@ def _training(plan: Plan) -> TrainingPlan:
 
 def _streams(key: bytes, number: int, *, present: bool) -> Streams:
     own = hashlib.sha256(key + bytes([present]) + number.to_bytes(8, "big")).digest()[:KEY_BYTES]
-    return Streams(*(SecureStream(own, name) for name in ("lots", "contributions", "noise")))
+    return Streams.from_key(own)

@@ -6,8 +6,10 @@ sizes, not a loss, not a norm.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -20,22 +22,30 @@ from learning.training import Proximal, Steps, StepSizes, make_optimiser, pick_d
 from privacy.dp.engine import PrivateStep
 from privacy.dp.plan import Plan
 from privacy.dp.sampling import Contributions, PoissonSampler, bound_contributions
-from privacy.dp.stream import SecureStream
+from privacy.dp.stream import KEY_BYTES, SecureStream
 from privacy.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Streams:
-    """The randomness of one round: who is in a lot, which records a person contributes, and the noise."""
+    """The randomness of one round: who is in a lot, which records a person contributes, the noise, and dropout."""
 
     lots: SecureStream
     contributions: SecureStream
     noise: SecureStream
+    dropout: SecureStream
+
+    @classmethod
+    def from_key(cls, key: bytes) -> Streams:
+        """The streams of one release: all of a round's randomness, so that the same key, data, model and plan end at
+        the same bits. `key`: 32 bytes, of this release alone (`privacy.dp.release`).
+        """
+        return cls(*(SecureStream(key, field.name) for field in fields(cls)))
 
     @classmethod
     def from_os(cls) -> Streams:
         """Fresh streams that nobody can replay."""
-        return cls(*(SecureStream.from_os(name) for name in ("lots", "contributions", "noise")))
+        return cls.from_key(secrets.token_bytes(KEY_BYTES))
 
 
 def train_round_privately(
@@ -49,7 +59,8 @@ def train_round_privately(
 ) -> int:
     """Train one round by the privacy plan, in place; returns the steps taken, which are the plan's.
 
-    The ledger must have been charged for this round before. Guarantees: each step releases one lot, an empty one too.
+    The ledger must have been charged for this round before. Guarantees: each step releases one lot, an empty one too;
+    streams of one key, the same examples, model and plans give the same model on one machine, bit for bit.
     Raises: ConfigError for fp16, whose per-record gradients underflow without a loss scale; TrainingError and
     BudgetError from the engine.
     """
@@ -62,7 +73,7 @@ def train_round_privately(
     optimiser.register_step_pre_hook(lambda *_: proximal.add())
     contributions, count = _contributions(examples, plan, streams.contributions)
     sampler = PoissonSampler(count, plan.sampling_rate, streams.lots)
-    with PrivateStep(model, optimiser, plan, streams.noise) as step:
+    with _seeded(streams.dropout, device), PrivateStep(model, optimiser, plan, streams.noise) as step:
         for number in range(plan.steps_per_round):
             sizes.set_next()
             for records, units in physical_batches(examples, contributions, sampler.draw(), training.batch):
@@ -78,6 +89,14 @@ def train_round_privately(
     refuse_infinite(model, round_number)  # of what was released, so it tells nothing more
     model.eval()
     return taken
+
+
+@contextmanager
+def _seeded(stream: SecureStream, device: torch.device) -> Iterator[None]:
+    """In here torch's own generators, which draw dropout, follow the stream; after it they are as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int(stream.uint64(1)[0]))
+        yield
 
 
 def physical_batches(

@@ -6,6 +6,7 @@ The step itself needs torch and is imported as `privacy.dp.engine`; all names he
 from privacy.dp.accountant import StepGroup, epsilon_of
 from privacy.dp.ledger import Attempt, Charge, LedgerStore, Limit, MemoryLedger, charge_round, joint_epsilon
 from privacy.dp.plan import RECORD, Plan, calibrate
+from privacy.dp.release import Release, Request
 from privacy.dp.sampling import Contributions, PoissonSampler, bound_contributions
 from privacy.dp.stream import SecureStream
 
@@ -19,6 +20,8 @@ __all__ = [
     "MemoryLedger",
     "Plan",
     "PoissonSampler",
+    "Release",
+    "Request",
     "SecureStream",
     "StepGroup",
     "bound_contributions",

@@ -16,7 +16,8 @@ from client.site import open_site
 from client.training import train_update
 from learning.model import build_head, get_state
 from protocol.job import job_from_canonical
-from protocol.messages import CONFIG, TRAIN, Order
+from protocol.messages import ARRAYS, CONFIG, TRAIN, Order
+from protocol.payload import arrays_record
 from protocol.plans import base_of, model_plan
 from tests.memory_grid import COORDINATOR_NODE
 
@@ -41,7 +42,8 @@ def work(place: Place, first_round: int, ready: Connection) -> None:
     ready.send_bytes(b"ready")
 
     for number in range(first_round, job.federation.rounds + 1):
-        content = RecordDict({CONFIG: Order(run=RUN, job=place.job, round=number).record()})
+        order = Order(run=RUN, job=place.job, round=number)
+        content = RecordDict({CONFIG: order.record(), ARRAYS: arrays_record(state)})
         message = Message(content, dst_node_id=COORDINATOR_NODE, message_type=TRAIN)
 
         def train(message: Message, _context: object) -> Message:

@@ -1,9 +1,10 @@
-"""The seven ways in which a private step may lie, each with the tests that catch it.
+"""The ways in which a private step may lie, each with the tests that catch it.
 
-    python -m tests.privacy.dp.mutants
+    python -m tests.privacy.dp.mutants [WORD]
 
-changes the product in a copy of the tree, one mutant at a time, and runs that mutant's tests on it. A mutant counts as
-caught when every one of its tests fails; each of them passes on the unchanged tree, as part of the ordinary suite.
+changes the product in a copy of the tree, one mutant at a time (with WORD: those whose name holds it), and runs its
+tests on it. A mutant counts as caught when every one of its tests fails; each of them passes on the unchanged tree, as
+part of the ordinary suite.
 """
 
 from __future__ import annotations
@@ -122,10 +123,81 @@ MUTANTS = (
     Mutant(
         name="charged after the round",
         file="client/guard.py",
-        old="                charge(site, granted, granted.plan)\n",
-        new="                answer = call_next(message, context)\n"
-        "                charge(site, granted, granted.plan)\n                return answer\n",
-        caught_by=("tests/client/test_ledger.py::test_a_site_that_dies_in_a_round_has_paid_for_it",),
+        old="                charge(site, granted.asked(granted.plan, asked_model(message)))\n",
+        new="                model = asked_model(message)\n                answer = call_next(message, context)\n"
+        "                charge(site, granted.asked(granted.plan, model))\n                return answer\n",
+        caught_by=("tests/client/test_ledger.py::test_a_round_is_charged_before_it_is_computed",),
+    ),
+    Mutant(
+        name="noise not bound to the starting model",
+        file="privacy/dp/release.py",
+        old="[asdict(self.request), self.data]",
+        new="[{**asdict(self.request), 'model': ''}, self.data]",
+        caught_by=(
+            "tests/privacy/dp/test_release.py::"
+            "test_attack_the_noise_of_another_release_under_the_same_secret_does_not_cancel[model]",
+        ),
+    ),
+    Mutant(
+        name="noise not bound to the data",
+        file="privacy/dp/release.py",
+        old="[asdict(self.request), self.data]",
+        new="[asdict(self.request)]",
+        caught_by=(
+            "tests/privacy/dp/test_release.py::"
+            "test_attack_the_noise_of_another_release_under_the_same_secret_does_not_cancel[data]",
+        ),
+    ),
+    Mutant(
+        name="another model resumed without a charge",
+        file="privacy/dp/release.py",
+        old="return self.request == request and any(",
+        new="return self.request.round == request.round and any(",
+        caught_by=(
+            "tests/privacy/dp/test_release.py::"
+            "test_a_release_is_resumed_only_for_the_same_request_while_its_charge_is_on_the_ledger",
+            "tests/client/test_release.py::"
+            "test_attack_the_round_asked_from_another_model_has_other_noise_and_its_own_charge[0.001]",
+        ),
+    ),
+    Mutant(
+        name="other data resumed without a charge",
+        file="client/charging.py",
+        old='if release.data not in ("", data):',
+        new='if release.data not in ("", release.data):',
+        caught_by=(
+            "tests/client/test_release.py::"
+            "test_attack_the_round_on_data_with_one_record_less_has_other_noise_and_its_own_charge",
+        ),
+    ),
+    Mutant(
+        name="another result under the same noise leaves",
+        file="privacy/dp/release.py",
+        old='if self.outcome not in ("", outcome):',
+        new='if self.outcome == "never":',
+        caught_by=(
+            "tests/privacy/dp/test_release.py::test_what_is_computed_again_must_be_the_same_bytes",
+            "tests/client/test_release.py::test_a_result_that_is_not_what_was_released_does_not_leave",
+        ),
+    ),
+    Mutant(
+        name="the masked update trained again to the same bytes",
+        file="client/secagg.py",
+        old="    desk.site.release().over(desk.granted.order.run, desk.granted.order.round)\n",
+        new="",
+        caught_by=(
+            "tests/client/test_release.py::"
+            "test_attack_once_the_survivors_are_named_the_masked_update_is_never_computed_again",
+        ),
+    ),
+    Mutant(
+        name="streams of the operating system",
+        file="client/training.py",
+        old="Streams.from_key(release.key())",
+        new="Streams.from_os()",
+        caught_by=(
+            "tests/client/test_release.py::test_the_same_round_asked_again_is_the_same_bytes_and_is_charged_once",
+        ),
     ),
     Mutant(
         name="empty lot skipped in the loop",
@@ -192,8 +264,9 @@ def _passed(tree: Path, tests: tuple[str, ...]) -> list[str]:
 
 def main() -> int:
     missed = 0
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
     with copied_tree() as tree:
-        for mutant in MUTANTS:
+        for mutant in (each for each in MUTANTS if word in each.name):
             passed = survivors(mutant, tree)
             missed += bool(passed)
             sys.stdout.write(

@@ -1,0 +1,128 @@
+"""What a private round costs and what it draws from: one charge on the ledger, and one key that this charge paid for.
+
+The charge is on disk first, then the release is begun (`client.release`), then records are read, then the release is
+bound to them; only then is anything drawn. A crash between two of these leaves a charge without a release, and the
+round is charged again: never too little.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import Message
+from numpy.typing import NDArray
+
+from client.budget import limit_of
+from client.ledger import Ledger
+from client.release import OpenRelease, arrays_digest, examples_digest
+from client.site import Site
+from learning.base import Base
+from privacy.dp import Attempt, Plan, Release, Request, charge_round
+from protocol.job import Job
+from protocol.messages import ARRAYS, Order
+from protocol.payload import record_arrays
+from protocol.records import array_record
+
+_LOG = logging.getLogger("cloister.site")
+Model = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedRound:
+    """A round that was granted, with its privacy plan and the model that it begins with (the tuned arrays by name)."""
+
+    order: Order
+    job: Job
+    base: Base
+    plan: Plan
+    model: Model
+
+
+def charge(site: Site, asked: AskedRound) -> None:
+    """Write a round's cost to the ledger, unless it asks once more for the release that is open: the same round of the
+    same run, job and plan, from the same model. That one is paid for, and is computed again to the same bytes.
+
+    Raises: BudgetError when it is more than is left; nothing is written then.
+    """
+    request = _request(site, asked)
+    with _paying(site) as (ledger, opened):
+        _paid_release(site, asked, request, ledger, opened)
+
+
+def claim(site: Site, asked: AskedRound, examples: object) -> Release:
+    """The release that is paid for, bound to its examples, on disk before anything is drawn from its key.
+
+    Where the one that is open was bound to other examples, or there is none, the round is charged first and its key is
+    a fresh one. Raises: as `charge`.
+    """
+    request, data = _request(site, asked), examples_digest(examples)
+    with _paying(site) as (ledger, opened):
+        release = _paid_release(site, asked, request, ledger, opened)
+        if release.data not in ("", data):
+            opened.forget()
+            release = _paid_release(site, asked, request, ledger, opened)
+        release = release.bound_to(data)
+        opened.keep(release)
+    return release
+
+
+def asked_model(message: Message) -> dict[str, NDArray[np.float32]]:
+    """The model that a round begins with; empty where the request has none, which is charged all the same."""
+    record = array_record(message.content, ARRAYS)
+    return record_arrays(record) if record is not None else {}
+
+
+@contextmanager
+def _paying(site: Site) -> Iterator[tuple[Ledger, OpenRelease]]:
+    ledger, opened = site.ledger(), site.release()
+    with ledger.locked(), opened.locked():
+        yield ledger, opened
+
+
+def _request(site: Site, asked: AskedRound) -> Request:
+    return Request(
+        data_set=site.config.accept.data,
+        run=asked.order.run,
+        round=asked.order.round,
+        job=asked.job.digest(),
+        base=asked.base.sha256,
+        plan=asked.plan.digest(),
+        model=arrays_digest(asked.model),
+    )
+
+
+def _paid_release(site: Site, asked: AskedRound, request: Request, ledger: Ledger, opened: OpenRelease) -> Release:
+    """The open release where it is what is asked for and its charge stands; else the round is charged, then begun."""
+    charges = ledger.charges()
+    release = opened.read()
+    if release is not None and release.answers(request, charges):
+        return release
+    of_run = [c for c in charges if c.run_id == request.run]
+    _tell_of_a_gap(request, max((c.round for c in of_run), default=0))
+    attempt = Attempt(
+        dataset_id=request.data_set,
+        job_id=request.job,
+        run_id=request.run,
+        round=request.round,
+        attempt=len([c for c in of_run if c.round == request.round]),
+    )
+    charge_round(ledger, asked.plan, attempt=attempt, limit=limit_of(site.config))
+    release = Release.begin(request, attempt.attempt)
+    opened.keep(release)
+    return release
+
+
+def _tell_of_a_gap(request: Request, known: int) -> None:
+    """Leave a word in the log where rounds are missing: it is the one sign of a ledger set back with its head."""
+    if request.round > known + 1:
+        _LOG.warning(
+            "round %d of run %s is asked for, and the ledger knows rounds up to %d: either this site missed those in "
+            "between, or its ledger was set back with its head",
+            request.round,
+            request.run,
+            known,
+        )

@@ -1,10 +1,14 @@
 """Accuracy of the two example jobs: pooled, alone, federated, private, as means of paired differences over seeds.
 
     python -m benchmarks.accuracy --data DIR --out DIR [--seeds 1,2,3] [--only drug-reviews|banking77] [--json]
+    python -m benchmarks.accuracy --data DIR --out DIR --grid heads|lora|all [--seeds ...] [--only ...] [--json]
 
-`--data` has the folders `drug-reviews` and `banking77`, each with `train.csv` and `test.csv`. Each seed is one
-`cloister simulate --compare` (another split, other draws); its result folder stays in `--out`. A difference
-is taken within a seed; the interval is Student's t at 95 % over the seeds.
+The second form runs a grid of epsilons and sites instead (`benchmarks.accuracy_grid`) and prints it as Markdown. Its
+lines are in `--out`/grid.jsonl; run again, it goes on with the cells that are not there.
+
+`--data` has the folders `drug-reviews` and `banking77`, each with `train.csv` and `test.csv`. Each seed is another
+split and other draws; in the first form it is one `cloister simulate --compare`, whose result folder stays in
+`--out`. A difference is taken within a seed; the interval is Student's t at 95 % over the seeds.
 """
 
 from __future__ import annotations
@@ -18,10 +22,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
-from scipy.stats import t as student
+import torch
+
+from benchmarks.accuracy_grid import Results, Shelf, cells, run_grid
+from benchmarks.accuracy_table import half_width, tables
+from learning.options import Tune
+from learning.storage import make_private_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_DATA = 3
@@ -37,6 +46,7 @@ class Case:
     partition: str = "dirichlet:0.5"
 
 
+TUNES = {"heads": (Tune.HEAD,), "lora": (Tune.LORA,), "all": (Tune.HEAD, Tune.LORA)}
 CASES = (Case(name="drug-reviews", sites=3), Case(name="banking77", sites=5))
 
 
@@ -76,9 +86,7 @@ def rows_of(case: Case, results: Sequence[dict[str, Any]]) -> list[dict[str, Any
 
 def _row(case: Case, metric: str, ours: Sequence[float], peer: Sequence[float]) -> dict[str, Any]:
     differences = [a - b for a, b in zip(ours, peer, strict=True)]
-    half = math.nan
-    if len(differences) > 1:
-        half = float(student.ppf(0.975, len(differences) - 1)) * stdev(differences) / math.sqrt(len(differences))
+    half = half_width(differences)
     return {
         "case": case.name,
         "metric": metric,
@@ -98,6 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--only", choices=[case.name for case in CASES])
+    parser.add_argument("--grid", choices=list(TUNES), help="run the grid of epsilons and sites instead")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch in the grid (default 1)")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args(argv)
     cases = [case for case in CASES if arguments.only in (None, case.name)]
@@ -106,6 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"benchmarks.accuracy: {arguments.data} has no {', '.join(missing)}; nothing was measured\n")
         return NO_DATA
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    if arguments.grid:
+        return _grid(arguments, [case.name for case in cases], seeds)
     rows = []
     for case in cases:
         rows += rows_of(case, [result_of(case, seed, arguments.data, arguments.out) for seed in seeds])
@@ -115,6 +127,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     for row in rows:
         interval = "" if row["half_width_95"] is None else f" +- {row['half_width_95']:.4f}"
         print(f"{row['case']:<14}{row['metric']:<32}{row['mean']:.4f}{interval}   {row['seeds']}")
+    return 0
+
+
+def _grid(arguments: argparse.Namespace, names: Sequence[str], seeds: Sequence[int]) -> int:
+    """Run the cells that are missing, then print the table; each cell is told on standard error as it ends."""
+    torch.set_num_threads(arguments.threads)
+    folder = make_private_dir(arguments.out)
+    results, wanted = Results(folder / "grid.jsonl"), cells(names, TUNES[arguments.grid], seeds)
+    for outcome in run_grid(wanted, Shelf(arguments.data, folder / "prepared"), results):
+        sys.stderr.write(outcome.line())
+    found = [outcome for outcome in results.read() if outcome.cell in set(wanted)]
+    print(json.dumps([json.loads(each.line()) for each in found], indent=1) if arguments.json else tables(found))
     return 0
 
 

@@ -39,7 +39,7 @@ def simulated(tmp_path: Path, base: TinyBase, *words: str, **privacy: object) ->
     changes = {
         "task": {"kind": "tag", "labels": ["NAME"]},
         "model": {"tune": "full"},
-        "training": {"local_steps": 25, "learning_rate": 0.5, "lot": 16},
+        "training": {"local_steps": 40, "learning_rate": 0.5, "momentum": 0.0, "lot": 16},
         "privacy": privacy,
         "anonymisation": {"profile": "none"},
     }

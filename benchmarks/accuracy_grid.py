@@ -118,10 +118,11 @@ class Results:
         return [Outcome.of(line) for line in whole if line]
 
     def append(self, outcome: Outcome) -> None:
-        """On disk when this returns."""
-        text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(("\n" if text and not text.endswith("\n") else "") + outcome.line())
+        """On disk when this returns; a line that was cut short is gone."""
+        before = self._path.read_bytes() if self._path.exists() else b""
+        with self._path.open("ab") as file:
+            file.truncate(before.rfind(b"\n") + 1)
+            file.write(outcome.line().encode())
             file.flush()
             os.fsync(file.fileno())
 

@@ -70,13 +70,10 @@ class TaskSection(_Section):
     """What is learned."""
 
     kind: TaskKind = Field(
-        TaskKind.CLASSIFY,
-        description="the task: classify (one label for a text) or tag (the entities in a text)",
-        strict=False,
+        TaskKind.CLASSIFY, description="classify (one label for a text) or tag (the entities in a text)", strict=False
     )
     labels: tuple[Annotated[str, StringConstraints(min_length=1, max_length=200)], ...] = Field(
-        description="classify: all labels, in the order of the head's outputs; at least two. tag: the entity types, at "
-        "least one; the head's outputs are O and B- and I- of each",
+        description="classify: two labels or more, in the order of the head's outputs; tag: entity types, one or more",
         strict=False,
     )
     class_weights: tuple[Annotated[float, Field(gt=0, le=1000)], ...] = Field(
@@ -113,8 +110,7 @@ class ColumnsSection(_Section):
     label: Column = Field("label", description="classify: the column that holds the label")
     spans: Column = Field(
         "spans",
-        description='tag: the column that holds the entities, a list of {"start", "end", "label"} with offsets in '
-        "characters of the text, from 0, end excluded; in CSV, TSV and Parquet the list is a JSON string",
+        description='tag: the column of entities, a list (or its JSON) of {"start", "end", "label"}, end excluded',
     )
     linked: tuple[Column, ...] = Field(
         (),
@@ -140,10 +136,7 @@ class ModelSection(_Section):
     lora_rank: int = Field(8, ge=1, le=256, description="rank of the LoRA adapters")
     lora_alpha: int = Field(16, ge=1, le=1024, description="LoRA scaling numerator (scale = alpha / rank)")
     max_tokens: int = Field(
-        128,
-        ge=8,
-        le=512,
-        description="tokens kept of a text; longer texts are cut (classify) or read in windows that overlap (tag)",
+        128, ge=8, le=512, description="tokens read at once; longer texts are cut (tag: windows that overlap)"
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout in the tuned layers while training, as a fraction")
 
@@ -238,11 +231,7 @@ class PrivacySection(_Section):
         RECORD_UNIT, description="what is protected: record, or the column that names the person (patient_id)"
     )
     max_records_per_unit: int = Field(
-        1,
-        ge=1,
-        le=100_000,
-        description="records of one person that count in a round; 1 for unit = record. tag: windows of texts count as "
-        "records do, so that with unit = record one window of each text, drawn afresh, is learned from in a round",
+        1, ge=1, le=100_000, description="records of one person (tag: windows) in a round; 1 for unit = record"
     )
     spare_rounds: int = Field(
         1, ge=0, le=1000, description="rounds set aside in the calibration for rounds that are drawn afresh"

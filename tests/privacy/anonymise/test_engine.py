@@ -199,5 +199,5 @@ def test_time_grows_with_the_text_and_not_with_its_square(dense: str) -> None:
     small = 8_000 // len(dense)
     seconds(small)
     base = min(seconds(small) for _ in range(3))
-    # Ten times the text: a quadratic pass takes a hundred times as long.
-    assert seconds(10 * small) < 35 * base + 0.05
+    # Ten times the text: a quadratic pass takes a hundred times as long, every time; a busy machine not every time.
+    assert any(seconds(10 * small) < 35 * base + 0.05 for _ in range(4))

@@ -90,6 +90,7 @@ def test_every_attempt_has_keys_of_its_own(retried):
     assert len(set(keys)) == len(keys)
 
 
+@pytest.mark.full
 def test_only_the_sites_whose_updates_may_be_out_train_again(tmp_path, tiny_base):
     """Four sites: one lost before its input came, then one more while attesting. The first one's update still waits."""
     federation = masked(tmp_path, tiny_base, sites=4, job={**PRIVATE, "federation": {"rounds": 1}})

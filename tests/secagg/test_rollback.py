@@ -112,7 +112,10 @@ def test_the_loss_before_the_first_round_is_asked_for_once():
     assert asked == [1.0, 0.5, 0.75, 0.25]
 
 
-@pytest.mark.parametrize("strategy", ["fedavg", "fedavgm", "fedadam"])
+@pytest.mark.parametrize(
+    "strategy",
+    [pytest.param("fedavg", marks=pytest.mark.full), "fedavgm", pytest.param("fedadam", marks=pytest.mark.full)],
+)
 def test_a_site_that_poisons_within_the_bounds_is_rolled_back_and_shown(tmp_path, tiny_base, strategy):
     """A whole run: site 3 masks the opposite of what it learned, a thousandfold, in round 2 of 3.
 

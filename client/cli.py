@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from client.template import NewSite, site_template
 from learning.storage import make_private_dir, write_private
 from privacy.errors import ConfigError, PolicyRefusal
 from privacy.sealing import PublicIdentity
-from protocol.console import add_json, answer, run_command
+from protocol.console import add_command, answer, run_command
 from protocol.job import config_error
 
 SITE_PUBLIC_FILE = "site.pub"
@@ -64,12 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: Any, name: str, about: str, run: Any) -> Any:
-    parser = commands.add_parser(name, help=about)
-    parser.add_argument("dir", type=Path, help="the site's folder")
-    add_json(parser)
-    parser.set_defaults(run=run)
-    return parser
+_command = partial(add_command, folder="the site's folder")
 
 
 def _add_init(commands: Any) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import re
 import tomllib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from client.asking import confirm
 from client.config import SITE_FILE, SiteConfig, read_site
 from privacy.errors import ConfigError
-from protocol.console import add_json, answer
+from protocol.console import add_command, answer
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """As `accept.data` names one."""
@@ -45,12 +46,7 @@ def add_commands(commands: Any) -> None:
     remove.add_argument("name", help="the data set")
 
 
-def _command(commands: Any, name: str, about: str, run: Any) -> Any:
-    parser = commands.add_parser(name, help=about)
-    parser.add_argument("dir", type=Path, help="the site's folder")
-    add_json(parser)
-    parser.set_defaults(run=run)
-    return parser
+_command = partial(add_command, folder="the site's folder")
 
 
 def run_add(arguments: argparse.Namespace) -> int:

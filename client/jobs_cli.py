@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from client.config import EVENTS_FILE, STATE_DIR, read_site
 from privacy.errors import ConfigError
-from protocol.console import add_json, answer
+from protocol.console import add_command, answer
 
 ADMINISTRATOR = "administrator"
 
@@ -26,12 +27,7 @@ def add_commands(commands: Any) -> None:
     deny.add_argument("--note", required=True, help="the reason; the coordinator is told it")
 
 
-def _command(commands: Any, name: str, about: str, run: Any) -> Any:
-    parser = commands.add_parser(name, help=about)
-    parser.add_argument("dir", type=Path, help="the site's folder")
-    add_json(parser)
-    parser.set_defaults(run=run)
-    return parser
+_command = partial(add_command, folder="the site's folder")
 
 
 def _of_a_job(commands: Any, name: str, about: str, run: Any) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from client.config import COORDINATOR_FILE, EVENTS_FILE, KEYS_DIR, STATE_DIR
-from protocol.console import add_json, answer
+from protocol.console import add_command, answer
 
 
 def add_commands(commands: Any) -> None:
@@ -25,11 +25,8 @@ def add_commands(commands: Any) -> None:
 
 
 def _command(commands: Any, name: str, about: str, run: Any) -> Any:
-    parser = commands.add_parser(name, help=about)
-    parser.add_argument("dir", type=Path, help="the site's folder")
+    parser = add_command(commands, name, about, run, folder="the site's folder")
     parser.add_argument("run_id", metavar="RUN", help="the run's name, as `jobs list` or the operator says it")
-    add_json(parser)
-    parser.set_defaults(run=run)
     return parser
 
 

@@ -10,11 +10,14 @@ import argparse
 import json
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from privacy.errors import CloisterError
 
 INTERRUPTED = 130
+Run = Callable[[argparse.Namespace], int]
 
 
 def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
@@ -48,3 +51,13 @@ def answer(arguments: argparse.Namespace, values: Mapping[str, object], lines: S
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add `--json`, which `answer` reads."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def add_command(commands: Any, name: str, about: str, run: Run, *, folder: str = "") -> argparse.ArgumentParser:
+    """Add a command with `--json`; `folder` says whose folder its first argument `dir` is, empty: it has none."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=about)
+    if folder:
+        parser.add_argument("dir", type=Path, help=folder)
+    add_json(parser)
+    parser.set_defaults(run=run)
+    return parser

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from privacy.errors import ConfigError
-from protocol.console import add_json, answer
+from protocol.console import add_command, answer
 
 if TYPE_CHECKING:
     from server.link.contexts import Context
@@ -19,27 +19,20 @@ def add_contexts(commands: Any) -> None:
     """Add them to `cloister`."""
     context = commands.add_parser("context", help="coordinators far away: job and model commands take @NAME as DIR")
     own = context.add_subparsers(required=True, metavar="COMMAND")
-    request = _command(
+    request = add_command(
         own, "request", "make a key, and the request that an operator gives a certificate for", run_request
     )
     request.add_argument("name", help="the name of the context that it will be")
     request.add_argument("out", type=Path, nargs="?", help="where the request is written (default: standard output)")
-    add = _command(own, "add", "enter a coordinator and the certificate that its operator gave", run_add)
+    add = add_command(own, "add", "enter a coordinator and the certificate that its operator gave", run_add)
     add.add_argument("name", help="what you call it")
     add.add_argument("--address", required=True, help="host:port of the coordinator's link")
     add.add_argument("--certificate", type=Path, required=True, help="what `cloister access grant` wrote")
     add.add_argument("--ca", type=Path, help="the coordinator's authority (default: the last one in --certificate)")
     add.add_argument("--key", type=Path, help="the private key, PKCS #8 in PEM (default: the one of `context request`)")
-    _command(own, "list", "every context, its role, and until when", run_list)
-    _command(own, "use", "make one the context that @ means", run_use).add_argument("name", help="its name")
-    _command(own, "remove", "forget a context and its key", run_remove).add_argument("name", help="its name")
-
-
-def _command(commands: Any, name: str, about: str, run: Any) -> Any:
-    parser = commands.add_parser(name, help=about)
-    add_json(parser)
-    parser.set_defaults(run=run)
-    return parser
+    add_command(own, "list", "every context, its role, and until when", run_list)
+    add_command(own, "use", "make one the context that @ means", run_use).add_argument("name", help="its name")
+    add_command(own, "remove", "forget a context and its key", run_remove).add_argument("name", help="its name")
 
 
 def run_request(arguments: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import threading
 import time
@@ -128,6 +129,8 @@ class Handouts:
                     pack(out, archive)
                     make(archive, target)
                     target.chmod(0o600)
+                    with target.open("rb") as made:
+                        os.fsync(made.fileno())
                     publish(target, path)
                 finally:
                     archive.unlink(missing_ok=True)

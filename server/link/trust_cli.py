@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from privacy.errors import ConfigError
-from protocol.console import add_json, answer
+from protocol.console import add_command, answer
 from protocol.link.certificates import MAX_REQUEST_BYTES, Party, Subject
 from server.link.context_cli import add_contexts
 
@@ -47,12 +48,7 @@ def add_commands(commands: Any) -> None:
     verify.add_argument("--head", default="", help="NUMBER:HASH that an earlier `log verify` printed, noted elsewhere")
 
 
-def _command(commands: Any, name: str, about: str, run: Any) -> Any:
-    parser = commands.add_parser(name, help=about)
-    parser.add_argument("dir", type=Path, help="the coordinator's folder")
-    add_json(parser)
-    parser.set_defaults(run=run)
-    return parser
+_command = partial(add_command, folder="the coordinator's folder")
 
 
 def _person(commands: Any, name: str, about: str, run: Any) -> Any:

@@ -161,7 +161,7 @@ def test_the_key_never_appears_in_the_output() -> None:
 
 
 def test_detectors_of_kinds_that_the_profile_keeps_do_not_run() -> None:
-    Anonymiser(load_profile("pci"), None, extra=[Broken(ValueError)]).redact("abc")
+    assert Anonymiser(load_profile("pci"), None, extra=[Broken(ValueError)]).redact("abc").text == "abc"
 
 
 def test_kinds_that_the_profile_keeps_stay_in_the_text() -> None:

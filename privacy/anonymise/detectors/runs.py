@@ -10,9 +10,8 @@ words stand in the document.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from itertools import groupby
 
 import ahocorasick_rs
 
@@ -30,8 +29,17 @@ _CONTEXT = 40
 """Characters around a run that its reading may look at."""
 _REMEMBERED = 1 << 15
 _PARTICLE = "|".join(sorted(PARTICLES))
-_UPPER = "A-ZÀ-ÖØ-ÞĀ-ɎΆ-ΫЀ-Я"
-_SPACED = rf"(?: |'s |' | & |\. ?| (?:(?:{_PARTICLE}) ){{1,2}})"
+
+
+def _capitals() -> str:
+    """The capitals among the letters of words, as a character class: the same that `str.isupper` knows."""
+    letter = re.compile(f"[{LETTERS}]")
+    codes = [code for code in range(ord("ỿ") + 1) if chr(code).isupper() and letter.match(chr(code))]
+    rows = [list(row) for _, row in groupby(enumerate(codes), lambda each: each[1] - each[0])]
+    return "".join(f"{chr(row[0][1])}-{chr(row[-1][1])}" for row in rows)
+
+
+_SPACED = rf"(?: |'s |' | & |\. ?|\.? (?:(?:{_PARTICLE}) ){{1,2}})"
 
 
 def _run_pattern(upper: str, letters: str) -> re.Pattern[str]:
@@ -43,16 +51,40 @@ def _run_pattern(upper: str, letters: str) -> re.Pattern[str]:
     return re.compile(rf"[{upper}](?<![{letters}0-9_].){rest}(?:{_SPACED}[{upper}]{rest})*")
 
 
-_ASCII_RUN, _ANY_RUN = _run_pattern("A-Z", "A-Za-z"), _run_pattern(_UPPER, LETTERS)
+_ASCII_RUN, _ANY_RUN = _run_pattern("A-Z", "A-Za-z"), _run_pattern(_capitals(), LETTERS)
 _WORD_OF_RUN = re.compile(rf"[{LETTERS}][{LETTERS}0-9]*(?:['&-][{LETTERS}][{LETTERS}0-9]*)*")
 
 
 class Stretch:
-    """The words of a part of a page, with their offsets in the whole shadow."""
+    """A row of capitalised words, and the words around it, which are read only when they are asked for."""
 
     def __init__(self, page: Page, start: int, end: int) -> None:
         self.shadow, self.vocabulary = page.shadow, vocabulary_of(page)
+        self._page, self._start, self._end = page, start, end
         self.words = page.words_of(start, end)
+        self._around: tuple[list[Word], int] | None = None
+
+    @property
+    def around(self) -> tuple[list[Word], int]:
+        """The words some forty characters around, the row's among them, and where the row's begin."""
+        if self._around is None:
+            lead = self._page.words_of(_before(self._page, self._start), self._start)
+            tail = self._page.words_of(self._end, _after(self._page, self._end))
+            self._around = [*lead, *self.words, *tail], len(lead)
+        return self._around
+
+    def word_before(self, start: int) -> Word | None:
+        """The word that ends in the last row of characters without a space before `start` and its small marks."""
+        left = max(0, start - _CONTEXT)
+        end = left + len(self.shadow[left:start].rstrip(_LINK_MARKS))
+        found = self._page.words_of(max(left, self.shadow.rfind(" ", left, end)), end)
+        return found[-1] if found else None
+
+    def word_at(self, start: int) -> Word | None:
+        """The word that begins at `start`."""
+        space = self.shadow.find(" ", start, start + _CONTEXT)
+        found = self._page.words_of(start, min(len(self.shadow), start + _CONTEXT) if space < 0 else space)
+        return found[0] if found and found[0].start == start else None
 
 
 class Run:
@@ -67,6 +99,8 @@ class Run:
             self.flags |= page.vocabulary.flags(word.lower)
         self.taken = [False] * (last - first)
         self.spans: list[Span] = []
+        self.following = self._following()
+        self._previous: str | None = None
 
     def take(self, begin: int, end: int, kind: Kind | None) -> None:
         """Reads words `begin:end` as `kind`, or sets them aside for good (None)."""
@@ -82,23 +116,28 @@ class Run:
         """Words `begin:end` as written, in lower case."""
         return self.page.shadow[self.words[begin].start : self.words[end - 1].end].lower()
 
-    @cached_property
+    @property
     def previous(self) -> str:
         """The word before the run if only a space or a colon stands between, in lower case; else empty."""
-        if self.first == 0:
-            return ""
-        word = self.page.words[self.first - 1]
-        return word.lower if self.page.shadow[word.end : self.words[0].start] in _LINKS else ""
+        if self._previous is None:
+            start = self.words[0].start
+            word = self.page.words[self.first - 1] if self.first else self.page.word_before(start)
+            linked = word is not None and self.page.shadow[word.end : start] in _LINKS
+            self._previous = word.lower if word is not None and linked else ""
+        return self._previous
 
-    @cached_property
-    def following(self) -> Word | None:
+    def _following(self) -> Word | None:
         """The word after the run if only a space or a possessive ending stands between."""
-        if self.last >= len(self.page.words):
+        end, shadow = self.words[-1].end, self.page.shadow
+        gap = next((gap for gap in _GAPS if shadow.startswith(gap, end)), None)
+        if gap is None:
             return None
-        word = self.page.words[self.last]
-        return word if self.page.shadow[self.words[-1].end : word.start] in (" ", "'s ", "' ") else None
+        if self.last < len(self.page.words):
+            word = self.page.words[self.last]
+            return word if word.start == end + len(gap) else None
+        return self.page.word_at(end + len(gap))
 
-    @cached_property
+    @property
     def opens_sentence(self) -> bool:
         """True if the run's first word owes its capital to its place."""
         before = self.page.shadow[max(0, self.words[0].start - 3) : self.words[0].start].rstrip(" \"'(")
@@ -112,7 +151,10 @@ class Run:
         return stop + 1 if len(word.text) == 1 and shadow[stop : stop + 1] == "." else stop
 
 
-_LINKS = (" ", ": ", ":", ", ", "\n", ":\n", " - ", " (", " is ")
+_LINKS = frozenset((" ", ": ", ":", ", ", "\n", ":\n", " - ", " ("))
+_LINK_MARKS = "".join(sorted(set("".join(_LINKS))))
+_GAPS = (" ", "'s ", "' ")
+_JOINERS = "'&-"
 
 
 def capital_runs(page: Page) -> Iterator[Run]:
@@ -157,10 +199,10 @@ _PLAIN_RUNS: dict[str, set[str]] = {"en": set(), "es": set()}
 
 def _runs_in(page: Page, start: int, end: int) -> Iterator[Run]:
     """The runs that begin in the stretch, read with what stands around it."""
-    stretch = Stretch(page, _before(page, start), _after(page, end))
+    stretch = Stretch(page, start, end)
     words = stretch.words
-    index, count = bisect_left(words, start, key=_start_of), len(words)
-    while index < count and words[index].start < end:
+    index, count = int(_inside_word(page, start)), len(words)
+    while index < count:
         if not words[index].text[0].isupper():
             index += 1
             continue
@@ -171,8 +213,13 @@ def _runs_in(page: Page, start: int, end: int) -> Iterator[Run]:
         index = last
 
 
-def _start_of(word: Word) -> int:
-    return word.start
+def _inside_word(page: Page, start: int) -> bool:
+    """True if a word in small letters goes on at `start`: "anti-Hu" is no Hu."""
+    if start == 0 or page.shadow[start - 1] not in _JOINERS:
+        return False
+    left = _before(page, start)
+    words = page.words_of(left, min(len(page.shadow), start + 1))
+    return bool(words) and words[-1].start < start < words[-1].end
 
 
 def _before(page: Page, start: int) -> int:

@@ -59,10 +59,10 @@ def read_organisations(run: Run) -> None:
 def _take_of(run: Run, end: int) -> bool:
     """Department of Cardiology is no place, Bank of America is: "of" and a run that is not all common words."""
     after = run.following
-    all_words = run.page.words
     if after is None or after.text not in ("of", "for") or end != len(run.words) - 1:
         return False
-    index = run.last + 1
+    all_words, base = run.page.around
+    index = base + run.last + 1
     if index < len(all_words) and all_words[index].text == "the":
         index += 1
     if index >= len(all_words) or not all_words[index].text[0].isupper() or run.known(all_words[index].lower):
@@ -82,10 +82,10 @@ def _begin(run: Run) -> int:
 
 def _take_with_lead(run: Run, begin: int, end: int) -> None:
     """Takes the organisation, and the run before it when "of" or "and" joins them: "Brigham and Women's Hospital"."""
-    all_words, shadow = run.page.words, run.page.shadow
-    index = run.first
+    (all_words, base), shadow = run.page.around, run.page.shadow
+    first = index = base + run.first
     start = run.words[begin].start
-    while begin == 0 and index >= 2 and run.first - index < _LONGEST_ORGANISATION:
+    while begin == 0 and index >= 2 and first - index < _LONGEST_ORGANISATION:
         joint, lead = all_words[index - 1], all_words[index - 2]
         joined = joint.text in CONNECTORS and shadow[lead.end : all_words[index].start].strip() == joint.text
         if not joined or not lead.text[0].isupper() or lead.lower in SENTENCE_STARTERS:
@@ -145,7 +145,9 @@ def _read_cued(run: Run) -> None:
 
 
 def _before_the(run: Run) -> str:
-    return run.page.words[run.first - 2].lower if run.first >= 2 else ""
+    words, base = run.page.around
+    first = base + run.first
+    return words[first - 2].lower if first >= 2 else ""
 
 
 def _take_facility(run: Run) -> None:
@@ -158,8 +160,8 @@ def _take_facility(run: Run) -> None:
     unknown = run.free(len(run.words) - 1) and not run.known(run.words[-1].lower)
     if not (placed or named or unknown):
         return
-    words = run.page.words
-    last = run.last
+    words, base = run.page.around
+    last = base + run.last
     while (
         last + 1 < len(words)
         and words[last + 1].text in FACILITY_LOWER

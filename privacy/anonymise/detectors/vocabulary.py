@@ -85,6 +85,16 @@ SENTENCE_STARTERS = _words(
     she it they
     """
 )
+SPOKEN = _words(
+    """
+    no nope nah yes yep yup yeah ok okay okey oh ah aha aw uh uhm um umm hm hmm mm mhm huh ha haha hi hey bye goodbye
+    wow gosh please pardon thanks welcome sure right alright well true truthfully honestly guest lemme gonna wanna
+    am be been being go goes going me myself us of so up down out off over under up ie eg re versus
+    beside amongst anyhow hereafter hereupon meanwhile moreover nevertheless nonetheless thence therein thereupon
+    whence whereafter whereby whereupon whither yourselves mine yours hers ours theirs
+    """
+)
+"""Small words that text written in sentences has in small letters, and transcripts of talk begin their lines with."""
 MONTHS = _words(
     """
     january february march april may june july august september october november december jan feb mar apr jun
@@ -130,6 +140,7 @@ def _listed(lower: str) -> bool:
         lower in COMMON_WORDS
         or lower in PROTECTED
         or lower in SENTENCE_STARTERS
+        or lower in SPOKEN
         or lower in DEMONYMS
         or lower in MONTHS
         or lower in WEEKDAYS

@@ -29,6 +29,20 @@ def test_a_name_that_is_cued_once_is_hidden_everywhere_in_any_case() -> None:
     assert redact(text) == "[NAME] felt ill. [NAME] wrote. [NAME] and [NAME] left; quexleys did not."
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["Doctor: Any fever?\nPatient: No. I don't think so.", "Patient: Oh, um, nope.", "Patient: Guest, sit down.",
+     "Customer: Hi, okay, bye.", "the Fair Credit Reporting Act, said the Claimant", "the (anti-Hu) antibodies"],
+)  # fmt: skip
+def test_the_small_words_of_talk_and_of_complaints_stay(text: str) -> None:
+    assert redact(text, profile="hipaa-safe-harbor") == text
+
+
+@pytest.mark.parametrize("name", ["Ẩn Nguyễn", "Ẁatson Ḁlison", "Łukasz Żak", "Şahin Çelik", "Ωmega Ψarros"])
+def test_a_name_may_begin_with_any_capital_letter(name: str) -> None:
+    assert redact(f"It was Dr. {name}, who came.") == "It was [NAME], who came."
+
+
 def test_a_common_word_that_is_a_cued_name_stays_elsewhere() -> None:
     assert redact("Mr. Brown has brown sputum.") == "[NAME] has brown sputum."
 

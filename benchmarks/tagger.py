@@ -17,6 +17,7 @@ import argparse
 import hashlib
 import json
 import math
+import platform
 import subprocess
 import sys
 import time
@@ -184,17 +185,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         data=arguments.data.resolve(), out=arguments.out.resolve(), scorer=scorer, records=arguments.records,
         rounds=arguments.rounds,
     )  # fmt: skip
-    rows = [run_case(case, question) for case in cases]
+    cases_run = [run_case(case, question) for case in cases]
+    rows = [line for found in cases_run for line in rows_of(found)]
     if arguments.json:
-        print(json.dumps(rows, indent=1))
+        machine = f"{platform.machine()}, {platform.system()}"
+        print(json.dumps({"machine": machine, "rows": rows, "cases": cases_run}, indent=1))
         return 0
-    for row in rows:
-        for name in ("federated", "pooled", "federated_less_pooled", "rules", "rules_and_tagger", "reached"):
-            found = row.get(name)
-            if isinstance(found, dict):
-                found = {key: value for key, value in found.items() if not isinstance(value, dict)}
-            print(f"{row['case']:<20}{name:<24}{found}")
+    for line in rows:
+        print("  ".join(f"{key} {value}" for key, value in line.items()))
     return 0
+
+
+def rows_of(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """A case's lines: federated beside pooled training, and the rules with the tagger beside the rules alone."""
+    pairs = [("federated beside pooled", found["federated"], found["pooled"], ("micro_f1", "precision", "recall"))]
+    if "rules" in found:
+        pairs.append(
+            ("rules and tagger beside rules", found["rules_and_tagger"], found["rules"], ("recall", "char_precision"))
+        )
+    return [
+        {
+            "case": f"{found['case']}, {what}", "metric": metric, "ours": ours[metric], "peer": peer[metric],
+            "ratio": round(ours[metric] / peer[metric], 4) if peer[metric] else None,
+        }
+        for what, ours, peer, metrics in pairs
+        for metric in metrics
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -198,7 +198,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def rows_of(found: dict[str, Any]) -> list[dict[str, Any]]:
     """A case's lines: federated beside pooled training, and the rules with the tagger beside the rules alone."""
-    pairs = [("federated beside pooled", found["federated"], found["pooled"], ("micro_f1", "precision", "recall"))]
+    pairs: list[tuple[str, Any, Any, tuple[str, ...]]] = [
+        ("federated beside pooled", found["federated"], found["pooled"], ("micro_f1", "precision", "recall"))
+    ]
     if "rules" in found:
         pairs.append(
             ("rules and tagger beside rules", found["rules_and_tagger"], found["rules"], ("recall", "char_precision"))

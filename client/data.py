@@ -47,9 +47,7 @@ def examples_of(site: Site, job: Job, base: Base, part: Part, progress: StagePro
     section = site.data_section
     path = (site.home / section.path).resolve()
     columns = columns_of(job, section)
-    name = effective_profile(job, site.config)
-    if name is None:
-        raise PolicyRefusal(f"site {site.config.id}", expected="a profile that hides all that is asked", found="none")
+    name = _profile_name(site, job)
     anonymiser, hiding = None, NO_PROFILE
     if name != NO_PROFILE:
         profile, key = load_profile(name), pseudonym_key(site.home)
@@ -72,6 +70,19 @@ def examples_of(site: Site, job: Job, base: Base, part: Part, progress: StagePro
         progress=progress,
         key=site.subkey(CACHE_PURPOSE),
     )
+
+
+def anonymiser_of(site: Site, job: Job) -> Anonymiser | None:
+    """What hides the identifiers of this job's texts at this site; None where both let text pass unhidden."""
+    name = _profile_name(site, job)
+    return None if name == NO_PROFILE else _anonymiser(site, load_profile(name), pseudonym_key(site.home))
+
+
+def _profile_name(site: Site, job: Job) -> str:
+    name = effective_profile(job, site.config)
+    if name is None:
+        raise PolicyRefusal(f"site {site.config.id}", expected="a profile that hides all that is asked", found="none")
+    return name
 
 
 def _anonymiser(site: Site, profile: Profile, key: bytes) -> Anonymiser:

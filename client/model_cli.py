@@ -22,6 +22,9 @@ def add_commands(commands: Any) -> None:
     _command(own, "evaluate", about, run_evaluate)
     predict = _command(own, "predict", "answer on new text with a model that was fetched", run_predict)
     predict.add_argument("file", type=Path, nargs="?", help="one text a line, UTF-8 (default: standard input)")
+    predict.add_argument(
+        "--as-written", action="store_true", help="the texts have no identifiers, or went through `anonymise` already"
+    )
 
 
 def _command(commands: Any, name: str, about: str, run: Any) -> Any:
@@ -71,14 +74,18 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
 
 def run_predict(arguments: argparse.Namespace) -> int:
-    """Predict; the texts stay here."""
-    from client.evaluation import MODEL_DIR
+    """Predict; the texts stay here, and are read as the records of training were: with their identifiers hidden."""
+    from client.data import anonymiser_of
+    from client.evaluation import MODEL_DIR, job_of_run
     from client.link.models import model_folder
+    from client.site import open_site
     from learning.answers import answer_lines, read_texts
 
-    texts = read_texts(arguments.file)
-    folder = model_folder(arguments.dir, arguments.run_id) / MODEL_DIR
-    for line in answer_lines(folder, texts, as_json=arguments.json):
+    home: Path = arguments.dir
+    texts, run = read_texts(arguments.file), model_folder(home, arguments.run_id)
+    anonymiser = None if arguments.as_written else anonymiser_of(open_site(home), job_of_run(run))
+    hide = anonymiser.redact if anonymiser else None
+    for line in answer_lines(run / MODEL_DIR, texts, as_json=arguments.json, hide=hide):
         sys.stdout.write(f"{line}\n")
     return 0
 

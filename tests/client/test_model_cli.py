@@ -14,12 +14,13 @@ from transformers import AutoModel, AutoTokenizer
 
 from client.cli import main
 from client.data import SPLIT_PURPOSE, examples_of, training_examples
-from learning.artefact import About, export_model
+from learning.artefact import About, Predictor, export_model
 from learning.model import build_head, get_state
 from learning.records import open_table
 from learning.rows import Columns
 from learning.split import Part, split_units
 from learning.training import train_round
+from privacy.anonymise import Anonymiser, load_profile
 from privacy.errors import ConfigError, DataError
 from protocol.job import Job
 from protocol.plans import base_of, model_plan, training_plan
@@ -157,6 +158,28 @@ def test_a_model_answers_texts_and_says_what_is_missing(
         right, _ = oracle(federation, state, [{"text": text, "label": said["label"]}])
         assert right == 1.0
         assert sum(said["probabilities"].values()) == pytest.approx(1.0)
+
+
+def test_texts_are_read_as_training_read_them_with_their_identifiers_hidden(
+    federation: Federation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, text = federation.home(SITE), "Dr. Quexley saw calm chest pain on 3/4/2021."
+    folder = fetched(federation, head_of(federation.job, 2))
+    federation.grant(SITE, {"anonymisation": {"profile": "hipaa-safe-harbor"}})
+    (tmp_path / "texts").write_text(f"{text}\n{'x' * 2_000_001}\n")
+    words = ["model", "predict", str(home), RUN, str(tmp_path / "texts"), "--json"]
+    said = {}
+    for more in ([], ["--as-written"]):
+        capsys.readouterr()
+        assert main([*words, *more]) == 0
+        said[bool(more)] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    shown = Anonymiser(load_profile("hipaa-safe-harbor"), None).redact(text).text
+    assert "Quexley" not in shown and "2021" in shown
+    right = Predictor(folder / "model").logits([shown, text])
+    assert said[False][0]["logits"] == pytest.approx(right[0].tolist(), abs=1e-5)
+    assert said[True][0]["logits"] == pytest.approx(right[1].tolist(), abs=1e-5)
+    assert said[False][0]["logits"] != pytest.approx(right[1].tolist(), abs=1e-5)
+    assert said[False][1] == {"withheld": True}
 
 
 def test_a_result_that_was_changed_is_not_believed(federation: Federation) -> None:

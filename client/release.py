@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from client.ledger_files import sync_folder
 from learning.storage import make_private_dir, write_private
 from privacy.anonymise.vault import open_bytes, seal_bytes
+from privacy.content_hash import content_hash
 from privacy.dp.release import Release
 from privacy.errors import BudgetError, CloisterError, DataError
 
@@ -96,8 +97,8 @@ class OpenRelease:
 
 
 def arrays_digest(arrays: Mapping[str, NDArray[np.float32]]) -> str:
-    """SHA-256 in hexadecimal over arrays by name, type, shape and bytes, in the order of their names."""
-    digest = hashlib.sha256(b"cloister/v1/arrays\x00")
+    """The content hash in hexadecimal of arrays by name, type, shape and bytes, in the order of their names."""
+    digest = content_hash(b"cloister/v2/arrays\x00")
     for name in sorted(arrays):
         value = np.ascontiguousarray(arrays[name])
         head = json.dumps([name, value.dtype.str, list(value.shape)]).encode()

@@ -213,20 +213,22 @@ class RunRow(_message.Message):
     def __init__(self, run: _Optional[str] = ..., job: _Optional[str] = ..., digest: _Optional[str] = ..., state: _Optional[str] = ..., submitted: _Optional[float] = ..., started: _Optional[float] = ..., ended: _Optional[float] = ..., starts: _Optional[int] = ..., afresh: _Optional[int] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., error: _Optional[str] = ...) -> None: ...
 
 class SiteRow(_message.Message):
-    __slots__ = ("site", "round", "doing", "done", "total", "at")
+    __slots__ = ("site", "round", "doing", "done", "total", "at", "since")
     SITE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     DOING_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
     TOTAL_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
     site: str
     round: int
     doing: str
     done: int
     total: int
     at: float
-    def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., doing: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., at: _Optional[float] = ...) -> None: ...
+    since: float
+    def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., doing: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., at: _Optional[float] = ..., since: _Optional[float] = ...) -> None: ...
 
 class LateRow(_message.Message):
     __slots__ = ("site", "round", "times", "first", "last")

@@ -32,6 +32,8 @@ def add_contexts(commands: Any) -> None:
     add.add_argument("--key", type=Path, help="the private key, PKCS #8 in PEM (default: the one of `context request`)")
     add_command(own, "list", "every context, its role, and until when", run_list)
     add_command(own, "use", "make one the context that @ means", run_use).add_argument("name", help="its name")
+    renew = add_command(own, "renew", "get the next certificate; commands that use a context do so in time", run_renew)
+    renew.add_argument("name", nargs="?", default="", help="its name (default: the one in use)")
     add_command(own, "remove", "forget a context and its key", run_remove).add_argument("name", help="its name")
 
 
@@ -88,6 +90,17 @@ def run_use(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def run_renew(arguments: argparse.Namespace) -> int:
+    """Renew over mutual TLS, with a key that is made now."""
+    from server.link.contexts import Contexts
+    from server.link.renewing import renew
+
+    contexts = Contexts()
+    renewed, current = renew(contexts, arguments.name), contexts.current()
+    answer(arguments, _values(renewed, current), [_line(renewed, current)])
+    return 0
+
+
 def run_remove(arguments: argparse.Namespace) -> int:
     """Forget it."""
     from server.link.contexts import Contexts
@@ -103,6 +116,7 @@ def _values(context: Context, current: str) -> dict[str, object]:
         "address": context.address,
         "role": context.subject.party.value,
         "person": context.subject.name,
+        "renews": context.renews,
         "until": context.until,
         "current": context.name == current,
     }

@@ -1,8 +1,8 @@
 """Named coordinators of a person: where each is reached, and the certificate that is shown there.
 
 ~/.config/cloister/contexts/NAME/context.json       address
-                                 key.pem            the person's private key (0600), made here
-                                 certificate.pem    what the operator gave for it
+                                 pair.pem           the person's private key (0600), made here, and its certificate:
+                                                    one file, so that they change together
                                  authority.pem      the authority that the coordinator must be of
 ~/.config/cloister/context                          the name of the one in use
 
@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from learning.storage import make_private_dir, write_dir, write_json, write_private
-from privacy.errors import ConfigError
+from privacy.errors import ConfigError, SealError
 from protocol.link.certificates import (
     Party,
     Subject,
@@ -33,6 +34,7 @@ from protocol.link.certificates import (
     new_link_key,
     read_certificate,
     read_key,
+    renewal_time,
     subject_of,
     validity,
 )
@@ -41,19 +43,21 @@ from protocol.link.token import check_address
 
 FOLDER_VARIABLE = "CLOISTER_CONFIG"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_KEY, _CERTIFICATE, _AUTHORITY, _ABOUT, _CURRENT = (
-    "key.pem", "certificate.pem", "authority.pem", "context.json", "context"
-)  # fmt: skip
+_PAIR, _AUTHORITY, _ABOUT, _CURRENT = "pair.pem", "authority.pem", "context.json", "context"
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\s*", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """One coordinator as one person sees it. `until`: end of the certificate, seconds since 1970."""
+    """One coordinator as one person sees it.
+
+    `renews`, `until`: from when on its certificate is renewed, and its end, seconds since 1970.
+    """
 
     name: str
     address: str
     subject: Subject
+    renews: float
     until: float
 
 
@@ -101,8 +105,7 @@ class Contexts:
             raise ConfigError(f"context {name}", expected="a certificate for this key", found="one for another key")
 
         def fill(target: Path) -> None:
-            write_private(target / _KEY, key_pem(private))
-            write_private(target / _CERTIFICATE, certificate_pem(own))
+            write_private(target / _PAIR, key_pem(private) + certificate_pem(own))
             write_private(target / _AUTHORITY, certificate_pem(root))
             write_json(target / _ABOUT, {"address": address})
 
@@ -111,7 +114,22 @@ class Contexts:
         made.unlink(missing_ok=True)
         if not self.current():
             self.use(name)
-        return Context(name=name, address=address, subject=subject, until=validity(own)[1])
+        return _context(name, address, own, subject)
+
+    def keep(self, context: Context, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> Context:
+        """Put a new key and its certificate in the place of a context's, both or neither; on disk when this returns.
+
+        Raises: SealError for one that the context's authority did not give to this person for this key; ConfigError
+        when the context is gone.
+        """
+        _, tls = self.open(context.name)
+        check_issued(certificate, read_certificate(tls.authority), context.subject)
+        if key_bytes(key.public_key()) != key_bytes(certificate.public_key()):  # type: ignore[arg-type]
+            raise SealError(
+                f"context {context.name}", expected="a certificate for the key made here", found="another's"
+            )
+        write_private(self._folder(context.name) / _PAIR, key_pem(key) + certificate_pem(certificate))
+        return _context(context.name, context.address, certificate, context.subject)
 
     def all(self) -> list[Context]:
         """Every context, by name. Raises: ConfigError when a file is damaged."""
@@ -143,16 +161,16 @@ class Contexts:
         folder = self._folder(name)
         try:
             address = str(json.loads((folder / _ABOUT).read_text(encoding="utf-8"))["address"])
-            key, chain, root = ((folder / each).read_bytes() for each in (_KEY, _CERTIFICATE, _AUTHORITY))
+            pair, root = ((folder / each).read_bytes() for each in (_PAIR, _AUTHORITY))
         except OSError:
             raise ConfigError(
                 f"context {name}", expected="one of `cloister context list`", found="none of that name"
             ) from None
         except (ValueError, KeyError, TypeError):
             raise ConfigError(f"{folder}", expected="a context", found="a damaged one", remedy="add it again") from None
-        certificate = read_certificate(chain)
-        about = Context(name=name, address=address, subject=subject_of(certificate), until=validity(certificate)[1])
-        return about, Tls(authority=root, chain=chain, key=key)
+        key, certificate = read_key(pair), read_certificate(pair)
+        about = _context(name, address, certificate, subject_of(certificate))
+        return about, Tls(authority=root, chain=certificate_pem(certificate), key=key_pem(key))
 
     def _folder(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
@@ -162,6 +180,11 @@ class Contexts:
     def _new_key(self, name: str) -> Path:
         self._folder(name)
         return self._home / "requests" / f"{name}.pem"
+
+
+def _context(name: str, address: str, certificate: x509.Certificate, subject: Subject) -> Context:
+    renews, until = renewal_time(certificate), validity(certificate)[1]
+    return Context(name=name, address=address, subject=subject, renews=renews, until=until)
 
 
 def _person(certificate: x509.Certificate, authority: x509.Certificate) -> Subject:

@@ -63,8 +63,10 @@ def _desk(arguments: argparse.Namespace) -> JobDesk:
         return LocalDesk(Path(arguments.dir))
     from server.link.contexts import Contexts
     from server.link.remote import RemoteDesk
+    from server.link.renewing import InTime
 
-    return RemoteDesk(*Contexts().open(arguments.dir[1:]))
+    contexts = Contexts()
+    return RemoteDesk(*contexts.open(arguments.dir[1:]), renewed=InTime(contexts))
 
 
 def run_submit(arguments: argparse.Namespace) -> int:
@@ -97,6 +99,8 @@ def run_show(arguments: argparse.Namespace) -> int:
 
 def _progress(site: SiteProgress) -> str:
     """One site's progress; what has no steps (it waits) is shown without."""
+    if site.waits:
+        return f"{site.site}: {site.doing} since {_time(site.since)} UTC"
     if not site.total:
         return f"{site.site}: {site.doing}"
     return f"{site.site}: round {site.round}, {site.doing} {site.done}/{site.total}"
@@ -134,7 +138,7 @@ class _WaitingSites:
 
     def tell(self, sites: tuple[SiteProgress, ...]) -> None:
         for site in sites:
-            now, before = site.doing if site.doing.startswith(_WAITING) else "", self._waits.get(site.site, "")
+            now, before = site.doing if site.waits else "", self._waits.get(site.site, "")
             if now != before:
                 self._waits[site.site] = now
                 self._say(site, now or "goes on")
@@ -142,9 +146,11 @@ class _WaitingSites:
     def _say(self, site: SiteProgress, text: str) -> None:
         if self._json:
             values = {"at": site.at, "kind": _WAITING, "round": site.round, "site": site.site, "text": text}
+            values["since"] = site.since
             sys.stdout.write(json.dumps(values, ensure_ascii=False) + "\n")
         else:
-            sys.stdout.write(f"{_time(site.at)} {text if text.startswith(_WAITING) else 'goes on'} at {site.site}\n")
+            since = f" since {_time(site.since)} UTC" if site.waits else ""
+            sys.stdout.write(f"{_time(site.at)} {text} at {site.site}{since}\n")
         sys.stdout.flush()
 
 

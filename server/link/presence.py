@@ -9,20 +9,28 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from learning.storage import make_private_dir
 
 DATABASE = "presence.sqlite"
+WAITING = "waiting"
+"""The first word of what a site is doing that waits."""
 BUSY_S = 30.0
 _TABLES = """
 CREATE TABLE IF NOT EXISTS sites (
   site TEXT PRIMARY KEY, release TEXT NOT NULL, version INTEGER NOT NULL, seen REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS progress (
   site TEXT NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL, doing TEXT NOT NULL, done INTEGER NOT NULL,
-  total INTEGER NOT NULL, at REAL NOT NULL, PRIMARY KEY (site, run));
+  total INTEGER NOT NULL, at REAL NOT NULL, since REAL NOT NULL, PRIMARY KEY (site, run));
+"""
+_SCHEMA = 1
+_PROGRESSED = """
+INSERT INTO progress VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (site, run) DO UPDATE SET
+  since = CASE WHEN doing = excluded.doing AND round = excluded.round THEN since ELSE excluded.since END,
+  round = excluded.round, doing = excluded.doing, done = excluded.done, total = excluded.total, at = excluded.at
 """
 
 
@@ -40,7 +48,8 @@ class SiteSeen:
 class SiteProgress:
     """How far a site is with a run: `done` of `total` steps of what it is `doing`; `at`: seconds since 1970.
 
-    For `download` and `upload`, which the server sees itself, the steps are bytes.
+    For `download` and `upload`, which the server sees itself, the steps are bytes. `since`: when the site began what it
+    is doing, as far as was seen here; 0 in what is noted: `at`, unless it was doing the same before.
     """
 
     site: str
@@ -50,6 +59,12 @@ class SiteProgress:
     done: int
     total: int
     at: float
+    since: float = 0.0
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for somebody or something at the site, which its `doing` says."""
+        return self.doing.startswith(WAITING)
 
 
 class Presence:
@@ -89,11 +104,12 @@ class Presence:
 
     def progressed(self, progress: SiteProgress) -> None:
         """Note how far a site is."""
-        self._do("INSERT OR REPLACE INTO progress VALUES (?,?,?,?,?,?,?)", *astuple(progress))
+        self._do(_PROGRESSED, *astuple(replace(progress, since=progress.since or progress.at)))
 
     def progress(self, run: str) -> list[SiteProgress]:
         """How far each site is with a run."""
-        rows = self._do("SELECT site, run, round, doing, done, total, at FROM progress WHERE run=? ORDER BY site", run)
+        columns = "site, run, round, doing, done, total, at, since"
+        rows = self._do(f"SELECT {columns} FROM progress WHERE run=? ORDER BY site", run)  # noqa: S608
         return [_progress_of(row) for row in rows]
 
     def _open(self, path: Path) -> sqlite3.Connection:
@@ -108,8 +124,12 @@ class Presence:
         db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=OFF")
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version != _SCHEMA:
+            db.execute("DROP TABLE IF EXISTS progress")  # sites say again how far they are
         for statement in _TABLES.split(";"):
             db.execute(statement)
+        db.execute(f"PRAGMA user_version = {_SCHEMA}")
         return db
 
     def _do(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
@@ -118,5 +138,5 @@ class Presence:
 
 
 def _progress_of(row: tuple[Any, ...]) -> SiteProgress:
-    site, run, number, doing, done, total, at = row
-    return SiteProgress(site=site, run=run, round=number, doing=doing, done=done, total=total, at=at)
+    site, run, number, doing, done, total, at, since = row
+    return SiteProgress(site=site, run=run, round=number, doing=doing, done=done, total=total, at=at, since=since)

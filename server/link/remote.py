@@ -36,11 +36,21 @@ class Unreachable(ProtocolError):
     """The coordinator was not reached, or the call was cut: it may work later."""
 
 
-class RemoteDesk:
-    """The runs of the coordinator of a context. Raises: what the coordinator raised; Unreachable."""
+Renewed = Callable[[Context], tuple[Context, Tls] | None]
+"""Asked before each call: another certificate for the context, or None while the one it has will do."""
 
-    def __init__(self, context: Context, tls: Tls, pause: Callable[[float], None] = time.sleep) -> None:
-        self._context, self._tls, self._pause = context, tls, pause
+
+class RemoteDesk:
+    """The runs of the coordinator of a context. Raises: what the coordinator or `renewed` raised; Unreachable."""
+
+    def __init__(
+        self,
+        context: Context,
+        tls: Tls,
+        pause: Callable[[float], None] = time.sleep,
+        renewed: Renewed = lambda _context: None,
+    ) -> None:
+        self._context, self._tls, self._pause, self._renewed = context, tls, pause, renewed
         self._channel = open_channel(context.address, tls)  # one for all calls; bulk has its own
 
     def submit(self, job: Job) -> tuple[str, bool]:
@@ -57,7 +67,14 @@ class RemoteDesk:
             raise ProtocolError("the coordinator", expected="one run", found=f"{len(reply.runs)}")
         sites = (
             SiteProgress(
-                site=row.site, run=run, round=row.round, doing=row.doing, done=row.done, total=row.total, at=row.at
+                site=row.site,
+                run=run,
+                round=row.round,
+                doing=row.doing,
+                done=row.done,
+                total=row.total,
+                at=row.at,
+                since=row.since,
             )
             for row in reply.sites
         )
@@ -111,6 +128,7 @@ class RemoteDesk:
             raise Unreachable("a run's archive", expected="the bytes that were announced", found="others")
 
     def _call(self, name: str, request: Message, kind: Any) -> Any:
+        self._renew()
         try:
             call = self._channel.unary_unary(f"/{PEOPLE_SERVICE}/{name}")
             data: bytes = call(request.SerializeToString(), timeout=CALL_S)
@@ -119,6 +137,13 @@ class RemoteDesk:
             raise _meaning(self._context.address, error) from None
         except DecodeError:
             raise ProtocolError("the coordinator", expected="an answer", found="bytes that are none") from None
+
+    def _renew(self) -> None:
+        news = self._renewed(self._context)
+        if news is not None:
+            self._context, self._tls = news
+            self._channel.close()
+            self._channel = open_channel(self._context.address, self._tls)
 
 
 def _meaning(address: str, error: grpc.RpcError) -> CloisterError:

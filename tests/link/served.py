@@ -14,9 +14,10 @@ from pathlib import Path
 
 from privacy.errors import CloisterError
 from protocol.job import Job
+from protocol.link.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
 from server.cli import main
 from server.coordinator import open_coordinator, read_roster
-from server.link.enrolment_service import link_tls
+from server.link.enrolment_service import EnrolmentServicer, link_tls
 from server.link.handing import ModelService
 from server.link.handouts import Handouts
 from server.link.people import PeopleService
@@ -56,8 +57,12 @@ class Served:
         def people(server) -> None:
             PeopleService(self.home, admits, self.world.desk.refusals, self.handouts, time.monotonic).register(server)
 
+        def renewals(server) -> None:
+            add_EnrolmentServicer_to_server(EnrolmentServicer(self.world.desk, "127.0.0.1:1"), server)
+
+        extend = (people, renewals)
         serving = Serving(
-            admits=admits, release="1.0", stop_s=0.2, extend=(people,), beside=(partial(ModelService, self.handouts),)
+            admits=admits, release="1.0", stop_s=0.2, extend=extend, beside=(partial(ModelService, self.handouts),)
         )
         async with Running(self.home, lambda: link_tls(authority), "127.0.0.1:0", serving) as running:
             self.port = running.port

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from protocol.job import Job
 from protocol.messages import Order
 from protocol.payload import arrays_record, as_float32
 from protocol.secagg import least_sites
-from server.greeting import Cohort, greet, shares_of
+from server.greeting import Cohort, absent_node, greet, shares_of
 from server.layer import GridLayer
-from server.record import Event, RunRecord
+from server.record import Drop, Event, RunRecord
 from server.resume import LaterRounds, Progress, load_progress, memory_of, remember, save_progress
 from server.rollback import RollbackGrid
 from server.sealing import SealingGrid
@@ -50,6 +50,8 @@ class Setup:
     `roster_epoch`: grows with every change of the roster. `grace_s`: how long to wait for the others once the job's
     fewest sites are there. `resumable`: keep each round's progress in `work`, and go on from what is there.
     `afresh`: how often the run was taken up after it had ended: each time its requests and attempts get new numbers.
+    `greeting_s`: as `timeout_s`, for the sites to come and to take the job (default: `timeout_s`). `absent`: what is
+    known of a node that has not answered the greeting by then. `missing`: the sites that are none of these nodes.
     """
 
     run: str
@@ -67,6 +69,14 @@ class Setup:
     grace_s: float = 60.0
     resumable: bool = False
     afresh: int = 0
+    greeting_s: float | None = None
+    absent: Callable[[int], Drop] = absent_node
+    missing: Callable[[Collection[int]], Iterable[Drop]] = lambda _nodes: ()
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds that the greeting waits."""
+        return self.timeout_s if self.greeting_s is None else self.greeting_s
 
     def sites(self) -> Roster:
         """The roster as secure aggregation pins it."""
@@ -154,7 +164,7 @@ class _Run:
             terms = {node_of[site]: each for site, each in self._record.terms.items() if site in node_of}
             return Cohort(shares=shares_of(terms, job.federation.weights))
         nodes = self._wait_for_nodes(window)
-        self._record.stage("greeting the sites")
+        self._record.stage(f"greeting the sites; waiting for each at most {setup.patience_s / 3600:g} hours")
         return self._timed(  # type: ignore[no-any-return]
             "greet",
             lambda: greet(
@@ -164,7 +174,9 @@ class _Run:
                 job=job,
                 record=self._record,
                 roster=setup.sites(),
-                timeout_s=setup.timeout_s,
+                timeout_s=setup.patience_s,
+                absent=setup.absent,
+                missing=setup.missing(nodes),
             ),
         )
 
@@ -185,7 +197,7 @@ class _Run:
 
     def _wait_for_nodes(self, grid: Grid) -> list[int]:
         self._record.stage(f"waiting for {self._setup.nodes} sites")
-        end, fewest = time.monotonic() + self._setup.timeout_s, least_sites(self._setup.job)
+        end, fewest = time.monotonic() + self._setup.patience_s, least_sites(self._setup.job)
         while len(nodes := list(grid.get_node_ids())) < self._setup.nodes and time.monotonic() < end:
             if len(nodes) >= fewest:
                 end = min(end, time.monotonic() + self._setup.grace_s)

@@ -52,10 +52,32 @@ class HeldOutSection(_Section):
     )
 
 
+LONGEST_WAIT_HOURS = 24 * 365.0
+
+
+class RunsSection(_Section):
+    """How long a run waits for its sites; a run that is under way reads this again when it is resumed."""
+
+    approval_hours: float = Field(
+        24.0,
+        gt=0,
+        le=LONGEST_WAIT_HOURS,
+        description="hours that a site may take to answer the greeting: until it has come, somebody there has approved "
+        "the job, and its hours have begun; then the run goes on without it, or stops where too few are left",
+    )
+    answer_hours: float = Field(
+        24.0,
+        gt=0,
+        le=LONGEST_WAIT_HOURS,
+        description="hours that a site may take over a round's training; then the round goes on without it",
+    )
+
+
 class CoordinatorConfig(_Section):
     """`coordinator.toml`, whole."""
 
     held_out: HeldOutSection = HeldOutSection()
+    runs: RunsSection = RunsSection()
 
 
 class _Roster(_Section):
@@ -112,7 +134,8 @@ def init_coordinator(home: Path, held_out: Path | None) -> PublicIdentity:
         )
     make_private_dir(home / RUNS_DIR)
     values = {"file": str(held_out.resolve()) if held_out is not None else ""}
-    lines = ["# A Cloister coordinator.", *section_lines("held_out", HeldOutSection, values), ""]
+    lines = ["# A Cloister coordinator.", *section_lines("held_out", HeldOutSection, values)]
+    lines += [*section_lines("runs", RunsSection, {}), ""]
     write_private(home / SETTINGS_FILE, "\n".join(lines).encode())
     _write_roster(home, {}, 0)
     identity = Identity.generate()

@@ -6,7 +6,7 @@ later changes them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from flwr.app import Message, RecordDict
@@ -19,11 +19,16 @@ from protocol.job import Job, Weights
 from protocol.messages import CONFIG, HELLO, PROTOCOL_VERSION, Order, Outcome, Refusal, Status, Terms
 from protocol.secagg import ROSTER, least_sites, roster_record
 from server.record import Drop, RunRecord
-from server.rounds import Share
+from server.rounds import NO_REPLY, Share
 
 TOO_FEW_TO_HIDE = (
     "a sum over fewer sites hides none of them: more sites, or secagg.enabled = false if each site grants it"
 )
+
+
+def absent_node(node: int) -> Drop:
+    """A node of which nobody knows more than that it has not answered."""
+    return Drop(site=f"node {node}", code=Refusal.ABSENT, reason=NO_REPLY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +47,13 @@ def greet(
     record: RunRecord,
     roster: Roster,
     timeout_s: float | None = None,
+    absent: Callable[[int], Drop] = absent_node,
+    missing: Iterable[Drop] = (),
 ) -> Cohort:
     """Ask every node; return the cohort. With secure aggregation the roster goes along, for the sites to compare.
+
+    `absent`: what is known of a node that has not answered within `timeout_s` seconds. `missing`: sites that could not
+    even be asked.
 
     Raises: QuorumError when fewer sites take the job than it needs; the record then holds every site's reasons.
     """
@@ -66,7 +76,9 @@ def greet(
             terms[node] = answer
             record.greeted(answer)
     for node in sorted(waiting):
-        record.decline(Drop(site=f"node {node}", code=Refusal.ABSENT, reason="no reply in time"))
+        record.decline(absent(node))
+    for drop in missing:
+        record.decline(drop)
     fewest = least_sites(job)
     if len(terms) < fewest:
         reasons = "; ".join(f"{drop.site}: {drop.code}: {drop.reason}" for drop in record.declined)

@@ -13,6 +13,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from privacy.errors import ConfigError
+from protocol.messages import HELLO
 from server.layer import GridLayer
 
 SHORTEST_WAIT_S = 0.02
@@ -23,6 +24,8 @@ class WindowGrid(GridLayer):
     """Yields replies as they arrive, with at most `width` messages under way.
 
     A message that gets no reply within `timeout` seconds of its own sending is given up: no reply is yielded for it.
+    Greetings all go out at once: they carry no model, and a site may take days to answer one, whose turn the others
+    must not wait for.
     """
 
     def __init__(
@@ -41,13 +44,14 @@ class WindowGrid(GridLayer):
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
         waiting = iter(messages)
         sent_at: dict[str, float] = {}
-        wait, more = SHORTEST_WAIT_S, True
+        wait, more, greets = SHORTEST_WAIT_S, True, False
         while more or sent_at:
-            while more and len(sent_at) < self._width:
+            while more and (greets or len(sent_at) < self._width):
                 message = next(waiting, None)
                 if message is None:
                     more = False
                     break
+                greets = message.metadata.message_type == HELLO
                 sent_at.update({key: self._clock() for key in self.inner.push_messages([message]) if key})
                 del message
             arrived = 0

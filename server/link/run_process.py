@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from flwr.serverapp import Grid
@@ -25,6 +26,7 @@ from server.app import Setup, run_job
 from server.coordinator import open_coordinator, read_roster
 from server.folder import write_result
 from server.halting import HaltingGrid
+from server.link.absence import Absences
 from server.link.grace import GraceGrid
 from server.link.grid import LinkGrid
 from server.link.membership import EVENTS_FILE
@@ -78,32 +80,34 @@ def resume(home: Path, run: str) -> None:
 def _run(home: Path, run: str, runs: Runs) -> CloisterError | None:
     coordinator, job, folder = open_coordinator(home), runs.job(run), runs.folder(run)
     base_sha256 = base_of(job).sha256
-    work = make_private_dir(folder / WORK_DIR)
-    setup = Setup(
-        run=run,
-        job=job,
-        identity=coordinator.identity,
-        roster=coordinator.roster,
-        roster_epoch=coordinator.epoch,
-        data=coordinator.held_out(job, work),
-        work=work / "worker",
-        model_folder=work / "model",
-        nodes=len(coordinator.roster),
-        window=WINDOW,
-        resumable=True,
-        afresh=runs.status(run).afresh,
-    )
-    store, presence = Store(link_folder(home)), Presence(link_folder(home))
-    try:
+    work, waits = make_private_dir(folder / WORK_DIR), coordinator.config.runs
+    greeting_s = waits.approval_hours * 3600
+    with closing(Store(link_folder(home))) as store, closing(Presence(link_folder(home))) as presence:
+        away = Absences(presence, run, coordinator.roster, greeting_s)
+        setup = Setup(
+            run=run,
+            job=job,
+            identity=coordinator.identity,
+            roster=coordinator.roster,
+            roster_epoch=coordinator.epoch,
+            data=coordinator.held_out(job, work),
+            work=work / "worker",
+            model_folder=work / "model",
+            nodes=len(coordinator.roster),
+            window=WINDOW,
+            timeout_s=waits.answer_hours * 3600,
+            greeting_s=greeting_s,
+            absent=away.absent,
+            missing=away.missing,
+            resumable=True,
+            afresh=runs.status(run).afresh,
+        )
         grid = LinkGrid(store, presence, run=run, sites=lambda: read_roster(home))
         host, watch = _with_grace(grid, job, _watcher(runs, run))
         outcome = run_job(HaltingGrid(host, _stop_of(runs, run)), setup, watch)
         result = make_result(run, job, outcome, base_sha256, Simulated())
         if outcome.error is None or not runs.stop_wanted(run):
             grid.settle()
-    finally:
-        presence.close()
-        store.close()
     out = folder / OUT_DIR
     if not out.exists():
         write_result(out, result, setup.model_folder if outcome.error is None else None)

@@ -1,0 +1,233 @@
+"""How long a run waits for a site that has not yet said yes: a setting, seen while it lasts, ended by name."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+from flwr.app import Message, RecordDict
+
+from client.admission import WAITS_FOR_APPROVAL
+from client.cli import main as site_main
+from privacy.errors import ConfigError, QuorumError
+from protocol.link.flower import node_of
+from protocol.messages import HELLO, TRAIN
+from server.cli import main
+from server.coordinator import SETTINGS_FILE, init_coordinator, open_coordinator
+from server.greeting import greet
+from server.link.absence import Absences
+from server.link.presence import DATABASE, Presence, SiteProgress
+from server.link.run_process import resume
+from server.link.runs import Runs, RunState
+from server.record import RunRecord
+from server.sealing import SealingGrid
+from server.window import WindowGrid
+from simulations import up as ups
+from tests.link.real import a_scene
+from tests.link.test_waiting import APPROVAL, untouched
+from tests.link.world import RUN, wait_until
+from tests.memory_grid import MemoryGrid
+from tests.simulations.test_up import Scene, scene
+from tests.tiny_base import TinyBase
+
+SINCE = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
+
+
+def at(now: float, doing: str = WAITS_FOR_APPROVAL, number: int = 0, site: str = "h1") -> SiteProgress:
+    return SiteProgress(site=site, run=RUN, round=number, doing=doing, done=0, total=0, at=now)
+
+
+# What the coordinator sees.
+
+
+def test_a_site_waits_since_it_first_said_so_however_often_it_says_it_again(tmp_path: Path) -> None:
+    presence = Presence(tmp_path)
+    seen = []
+    said = [(100.0, "waiting for approval", 0), (130.0, "waiting for approval", 0), (160.0, "at work", 0)]
+    said += [
+        (170.0, "waiting for its hours", 1),
+        (200.0, "waiting for its hours", 1),
+        (230.0, "waiting for its hours", 2),
+    ]
+    for now, doing, number in said:
+        presence.progressed(at(now, doing, number))
+        (found,) = presence.progress(RUN)
+        seen.append((found.at, found.since, found.waits))
+    presence.close()
+    assert seen == [
+        (100.0, 100.0, True),
+        (130.0, 100.0, True),
+        (160.0, 160.0, False),
+        (170.0, 170.0, True),
+        (200.0, 170.0, True),
+        (230.0, 230.0, True),
+    ]
+
+
+def test_the_table_of_an_earlier_release_is_made_anew(tmp_path: Path) -> None:
+    old = sqlite3.connect(tmp_path / DATABASE)
+    old.execute("CREATE TABLE progress (site TEXT, run TEXT, round, doing, done, total, at, PRIMARY KEY (site, run))")
+    old.execute("INSERT INTO progress VALUES ('h1', 'r', 0, 'x', 0, 0, 0)")
+    old.commit()
+    old.close()
+    for _ in range(2):
+        presence = Presence(tmp_path)
+        presence.progressed(at(100.0))
+        assert [(each.site, each.since) for each in presence.progress(RUN)] == [("h1", 100.0)]
+        presence.close()
+
+
+def test_an_absent_site_is_named_with_what_it_waited_for(tmp_path: Path) -> None:
+    presence = Presence(tmp_path)
+    presence.progressed(at(1_700_000_000.0))
+    presence.progressed(at(1_700_000_000.0, "train", site="h2"))
+    absent = Absences(presence, RUN, ["h1", "h2", "h3"], 7200.0).absent
+    found = {site: absent(node_of(site)) for site in ("h1", "h2", "h3")}
+    stranger = absent(77)
+    presence.close()
+    assert {drop.site for drop in found.values()} == {"h1", "h2", "h3"} and stranger.site == "node 77"
+    assert found["h1"].reason.startswith(
+        "waiting for approval since 2023-11-14 22:13:20 UTC; "
+    )  # date -u -d @1700000000
+    assert "runs.approval_hours = 2; resume the run" in found["h1"].reason
+    for site in ("h2", "h3"):
+        assert found[site].reason == "no answer within runs.approval_hours = 2"
+    assert {drop.code for drop in (*found.values(), stranger)} == {"absent"}
+
+
+def test_a_site_that_was_not_there_to_be_asked_is_named_with_when_it_last_called(tmp_path: Path) -> None:
+    presence = Presence(tmp_path, clock=lambda: 1_700_000_000.0)
+    presence.agreed("h1", "1.0", 1)
+    presence.agreed("h2", "1.0", 1)
+    away = Absences(presence, RUN, ["h3", "h2", "h1"], 7200.0)
+    found = list(away.missing({node_of("h1")}))
+    assert [(drop.site, drop.code) for drop in found] == [("h2", "absent"), ("h3", "absent")]
+    assert "last called 2023-11-14 22:13:20 UTC" in found[0].reason and "has not called" in found[1].reason
+    assert all("doctor" in drop.reason for drop in found)
+    assert [drop.site for drop in away.missing(set())] == ["h1", "h2", "h3"]
+    presence.close()
+
+
+# The settings.
+
+
+def test_a_coordinators_settings_say_how_long_and_a_day_is_the_default(tmp_path: Path) -> None:
+    home = tmp_path / "c"
+    init_coordinator(home, None)
+    text = (home / SETTINGS_FILE).read_text()
+    assert "approval_hours = 24.0" in text and "answer_hours = 24.0" in text
+    assert open_coordinator(home).config.runs.approval_hours == 24.0
+    (home / SETTINGS_FILE).write_text("[runs]\napproval_hours = 240\n")
+    assert open_coordinator(home).config.runs.approval_hours == 240.0
+    assert open_coordinator(home).config.runs.answer_hours == 24.0
+    (home / SETTINGS_FILE).write_text("")
+    assert open_coordinator(home).config.runs.approval_hours == 24.0
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "8761", "inf", "nan", '"1 day"', "true"])
+@pytest.mark.parametrize("key", ["approval_hours", "answer_hours"])
+def test_hours_that_cannot_be_are_refused_by_key(tmp_path: Path, key: str, value: str) -> None:
+    init_coordinator(tmp_path / "c", None)
+    (tmp_path / "c" / SETTINGS_FILE).write_text(f"[runs]\n{key} = {value}\n")
+    with pytest.raises(ConfigError, match=f"runs.{key}"):
+        open_coordinator(tmp_path / "c")
+
+
+# The wait itself.
+
+
+def test_a_site_that_takes_its_time_keeps_no_other_from_being_greeted() -> None:
+    asked: list[int] = []
+
+    def app(message: Message, _context: object) -> Message:
+        asked.append(message.metadata.dst_node_id)
+        return Message(RecordDict(), reply_to=message)
+
+    for kind, together in ((HELLO, 8), (TRAIN, 2)):
+        grid = MemoryGrid(apps=dict.fromkeys(range(1, 9), app))
+        for node in range(1, 9):
+            grid.delay(node, 0, 100.0)
+        asked.clear()
+        window = WindowGrid(grid, 2, clock=grid.clock, sleep=grid.clock.sleep)
+        messages = [Message(RecordDict(), dst_node_id=node, message_type=kind) for node in range(1, 9)]
+        first = next(iter(window.send_and_receive(messages)))
+        assert not first.has_error() and len(asked) == together, kind
+
+
+def test_a_run_whose_site_never_approves_ends_by_name_and_is_shown_waiting_meanwhile(
+    tmp_path: Path, tiny_base: TinyBase, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with a_scene(tmp_path, tiny_base) as here:
+        federation, wait_s = here.federation, 12.0
+        federation.grant("site-02", APPROVAL)
+        run, _new = Runs(here.world.coordinator).submit(federation.job)
+        for site in ("site-01", "site-02"):
+            here.daemon(site)
+        grid = here.world.grid(run)
+        sealed = SealingGrid(WindowGrid(grid, 8), run=run, identity=federation.identity, roster=federation.roster)
+        shown = list[str]()
+
+        def look(_event: object) -> None:  # when site-01 has greeted
+            wait_until(lambda: here.doing("site-02", run) == WAITS_FOR_APPROVAL)
+            capsys.readouterr()
+            assert main(["job", "show", str(here.world.coordinator), run]) == 0
+            shown.append(capsys.readouterr().out)
+
+        record = RunRecord(look)
+        began = time.monotonic()
+        with pytest.raises(QuorumError) as ended:
+            greet(
+                sealed,
+                [node_of(site) for site in federation.roster],
+                run=run,
+                job=federation.job,
+                record=record,
+                roster=federation.sites(),
+                timeout_s=wait_s,
+                absent=Absences(here.presence, run, federation.roster, wait_s).absent,
+            )
+        assert wait_s <= time.monotonic() - began < wait_s + 30
+        assert re.search(f"site-02: waiting for approval since {SINCE}", shown[0])
+        (drop,) = record.declined
+        assert (drop.site, drop.code) == ("site-02", "absent")
+        assert re.search(f"site-02: absent: waiting for approval since {SINCE}; no answer within", str(ended.value))
+        untouched(here, "site-02")
+        grid.settle()  # as the run does at its end: the site is told, and lets go of the request
+        wait_until(lambda: not any((here.world.home("site-02") / "link" / "tasks").iterdir()))
+        untouched(here, "site-02")
+
+
+@pytest.mark.full
+def test_a_run_that_nobody_approved_in_time_stops_by_name_and_goes_on_once_it_is_approved(
+    tmp_path: Path, tiny_base: TinyBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrol, name_held_out = ups._enrol, ups._name_held_out
+
+    def asking(trust, site, home, address):
+        enrol(trust, site, home, address)
+        if site == "site-02":
+            grants = home / "site.toml"
+            grants.write_text(grants.read_text().replace("[accept]\n", "[accept]\napproval = true\n", 1))
+
+    def impatient(home, workspace):
+        name_held_out(home, workspace)
+        with (home / SETTINGS_FILE).open("a") as settings:
+            settings.write("[runs]\napproval_hours = 0.006\n")
+
+    monkeypatch.setattr(ups, "_enrol", asking)
+    monkeypatch.setattr(ups, "_name_held_out", impatient)
+
+    def act(found: Scene) -> None:
+        found.until(found.over)
+        status = found.runs.status(found.run)
+        assert status.state is RunState.STOPPED and status.round == 0
+        reason = f"site-02: absent: waiting for approval since {SINCE}; no answer within runs.approval_hours = 0.006"
+        assert re.search(reason, status.error)
+        home = found.home.parent / "sites" / "site-02"
+        assert site_main(["jobs", "approve", str(home), found.run]) == 0
+        resume(found.home, found.run)
+
+    assert scene(tmp_path, tiny_base, act)["status"] == "complete"

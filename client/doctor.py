@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import stat
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,12 +16,11 @@ import psutil
 from cryptography import x509
 
 from client.config import COORDINATOR_FILE, KEYS_DIR, STATE_DIR, DataSection, SiteConfig, read_site
-from client.link.dial import VERSION, Busy, call, enrolment, shown_certificate
+from client.link.dial import CLOCK_REMEDY, Busy, clock_difference, likely_clock, shown_certificate
 from client.link.membership import Membership, is_member, read_membership
 from learning.rows import Columns, Source
 from privacy.errors import CloisterError, DataError
 from protocol.job import NO_PROFILE, ColumnsSection
-from protocol.link import enrolment_pb2 as messages
 from protocol.link.certificates import Party, Subject, check_issued, renewal_time, validity
 
 CLOCK_S = 60.0
@@ -33,6 +31,7 @@ MEMORY_BYTES = 3 << 30
 _CONNECT_S = 10.0
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _WAIT_FOR_RENEWAL = "start the daemon: it renews by the site's signing key"
+_ENDED = f"{_WAIT_FOR_RENEWAL}; if it runs, compare this machine's clock with the coordinator's"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +56,7 @@ def judge_clock(difference_s: float, uncertainty_s: float) -> Finding:
     """`difference_s`: this clock less the coordinator's; `uncertainty_s`: half the time that the question took."""
     ok = abs(difference_s) <= CLOCK_S + uncertainty_s
     found = f"{abs(difference_s):.1f} s {'ahead of' if difference_s > 0 else 'behind'} the coordinator's"
-    return Finding(what="clock", ok=ok, found=found, mend="" if ok else "set this machine's clock (NTP)")
+    return Finding(what="clock", ok=ok, found=found, mend="" if ok else CLOCK_REMEDY)
 
 
 def judge_certificate(certificate: x509.Certificate, now: float) -> Finding:
@@ -65,11 +64,11 @@ def judge_certificate(certificate: x509.Certificate, now: float) -> Finding:
     start, end = validity(certificate)
     what = "certificate"
     if now < start:
-        mend = "compare this machine's clock with the coordinator's"
+        mend = CLOCK_REMEDY
         return Finding(what=what, ok=False, found=f"begins {(start - now) / 3600:.1f} h from now", mend=mend)
     if now > end:
         found = f"ran out {(now - end) / 3600:.1f} h ago"
-        return Finding(what=what, ok=False, found=found, mend=_WAIT_FOR_RENEWAL)
+        return Finding(what=what, ok=False, found=found, mend=_ENDED)
     found, late = f"holds {(end - now) / 3600:.1f} h more", now > renewal_time(certificate) + (end - start) / 6
     return Finding(what=what, ok=not late, found=found, mend=_WAIT_FOR_RENEWAL if late else "")
 
@@ -88,7 +87,7 @@ def judge_server(shown: x509.Certificate, authority: x509.Certificate, now: floa
         away = start - now if now < start else now - end
         where = "behind" if now < start else "ahead"
         found = f"by the coordinator's certificate this clock is at least {away / 3600:.1f} h {where}"
-        yield Finding(what="clock", ok=False, found=found, mend="set this machine's clock (NTP)")
+        yield Finding(what="clock", ok=False, found=found, mend=CLOCK_REMEDY)
 
 
 def judge_disk(free: int, needed: int = DISK_BYTES) -> Finding:
@@ -181,18 +180,16 @@ def _examine_address(address: str, membership: Membership, now: float) -> Iterat
 
 def _examine_clock(membership: Membership, clock: Callable[[], float]) -> Iterator[Finding]:
     """By the coordinator's answer; where none can be had, the findings before this one have said why."""
-    address, before = membership.enrolment_address, clock()
+    address = membership.enrolment_address
     try:
-        with enrolment(address, membership.authority) as stub:
-            began = time.monotonic()
-            reply = call(address, stub.Challenge, messages.ChallengeRequest(version=VERSION, site=membership.site))
-            took = time.monotonic() - began
+        difference_s, uncertainty_s = clock_difference(address, membership.authority, membership.site, clock)
     except Busy:
         return
     except CloisterError as error:
-        yield Finding(what="enrolment", ok=False, found=str(error), mend="call the operator")
+        mend = likely_clock(str(error)) or "call the operator"
+        yield Finding(what="enrolment", ok=False, found=str(error), mend=mend)
         return
-    yield judge_clock(before + took / 2 - reply.time_ms / 1000, took / 2)
+    yield judge_clock(difference_s, uncertainty_s)
 
 
 def examine(home: Path, clock: Callable[[], float]) -> list[Finding]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from client.link.channel import Backoff, Coordinator, Link, LinkDownError, LinkRefusedError
 from client.link.desk import Case, Desk, Next
+from client.link.dial import CLOCK_REMEDY, likely_clock
 from client.link.host import WorkerCommand, WorkerHost
 from client.link.progress import Told
 from client.link.transfers import DamagedError, Transfers
@@ -34,6 +35,8 @@ ATTEMPTS = 3
 """How often a payload may arrive damaged before it is given up."""
 CLOCK_S = 300.0
 """A difference of the two clocks that is worth a warning."""
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""The disk is full, or a quota or a limit on the size of files has the same effect."""
 _OVER = frozenset({Refused.CLOSED, Refused.FOREIGN, Refused.OTHER})
 _HOPELESS = frozenset({Refused.SIZE, Refused.MALFORMED})
 
@@ -46,6 +49,7 @@ class DaemonConfig:
     on after the signal to stop. `idle_s`: how long a worker is kept when there is nothing to do. `metrics_port`: of the
     Prometheus page on 127.0.0.1, None for no page. `sent`: told of each answer, and its bytes, before it leaves.
     `stranger`: told when the coordinator does not know this site's certificate.
+    `diagnose`: what a connection that was cut, by what gRPC says of it, has most likely to do with; empty: nothing.
     `hold`: why a task, whose request lies at a path once it was fetched, may not be worked yet; empty: it may.
     """
 
@@ -60,6 +64,7 @@ class DaemonConfig:
     sent: Callable[[pb.Task, int], None] = field(default=lambda _task, _size: None)
     stranger: Callable[[], None] = field(default=lambda: None)
     hold: Callable[[pb.Task, Path], str] = field(default=lambda _task, _request: "")
+    diagnose: Callable[[str], str] = likely_clock
 
 
 @dataclass
@@ -160,7 +165,7 @@ class Daemon:
         agreed = link.exchange()
         away = abs(agreed.time_ms / 1000 - time.time())
         if away > CLOCK_S:
-            log("the clocks differ", {"seconds": round(away)}, logging.WARNING)
+            log("the clocks differ", {"seconds": round(away), "mend": CLOCK_REMEDY}, logging.WARNING)
         log("connected", {"coordinator": self._config.coordinator.address, "version": agreed.version})
         self._note("connected")
         with self._line:
@@ -170,10 +175,11 @@ class Daemon:
         if self._stopping.is_set():
             return
         reason = error.refused.value if isinstance(error, LinkRefusedError) else "down"
-        wait = backoff.next()
+        wait, likely = backoff.next(), self._config.diagnose(str(error))
         self.counters.add(Count.RECONNECTS, reason)
-        log("disconnected", {"why": str(error), "again_in_s": round(wait, 1)}, logging.WARNING)
-        self._note("disconnected", str(error))
+        fields: dict[str, object] = {"why": str(error), "again_in_s": round(wait, 1)}
+        log("disconnected", fields | ({"likely": likely} if likely else {}), logging.WARNING)
+        self._note("disconnected", likely or str(error))
         if isinstance(error, LinkRefusedError) and error.refused is Refused.STRANGER:
             self._config.stranger()
         self._stopping.wait(wait)
@@ -248,7 +254,7 @@ class Daemon:
             except DamagedError:
                 self._damaged(hand)
             except OSError as error:
-                if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                if error.errno not in _NO_ROOM:
                     raise
                 self._give_up(hand, Failure.DISK)
 

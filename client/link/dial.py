@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ from protocol.link.token import split_address
 
 VERSION = 1
 CALL_S = 15.0
+CLOCK_REMEDY = "set this machine's clock (NTP); if it is right, the coordinator's is wrong: tell the operator"
 MAX_REPLY_BYTES = 16 * 1024
 _OPTIONS = [
     ("grpc.ssl_target_name_override", SERVER_NAME),
@@ -82,6 +84,43 @@ def _meaning(address: str, error: grpc.RpcError) -> CloisterError:
         )
     remedy = "check address, network and firewall; sites connect outwards only"
     return Busy(f"{address}", expected="an answer", found=f"{code.name.lower()}: {text}", remedy=remedy)
+
+
+def likely_clock(why: str) -> str:
+    """What this end's own check of the coordinator's certificate says of the two clocks; empty: nothing."""
+    if "not yet valid" in why or "certificate has expired" in why:
+        return f"by this machine's clock the coordinator's certificate does not hold now; {CLOCK_REMEDY}"
+    return ""
+
+
+def likely_cause(why: str, address: str, authority: x509.Certificate, site: str, clock: Callable[[], float]) -> str:
+    """What a broken connection has most likely to do with, for a person; empty: nothing that can be told.
+
+    A coordinator that refuses this site's certificate just closes the connection: then its enrolment service, which
+    asks for no certificate, is asked for its time. `clock`: seconds since 1970.
+    """
+    if likely_clock(why) or "Socket closed" not in why:
+        return likely_clock(why)
+    try:
+        difference_s, _ = clock_difference(address, authority, site, clock)
+        check_clock(difference_s)
+    except Busy:
+        return ""
+    except CloisterError as error:
+        return str(error)
+    return "the coordinator closed the connection: it may not take this site's certificate; see `cloister-site doctor`"
+
+
+def clock_difference(
+    address: str, authority: x509.Certificate, site: str, clock: Callable[[], float]
+) -> tuple[float, float]:
+    """This clock less the coordinator's, in seconds, and how far that may be off. Raises: as `call`."""
+    before = clock()
+    with enrolment(address, authority) as stub:
+        began = time.monotonic()
+        reply = call(address, stub.Challenge, messages.ChallengeRequest(version=VERSION, site=site))
+        half = (time.monotonic() - began) / 2
+    return before + half - reply.time_ms / 1000, half
 
 
 def shown_certificate(address: str, timeout_s: float = CALL_S) -> x509.Certificate:
@@ -139,5 +178,5 @@ def check_clock(difference_s: float) -> None:
             "this machine's clock",
             expected=f"the coordinator's time, within {CLOCK_TOLERANCE_S:.0f} s",
             found=f"{abs(difference_s) / 3600:.2f} hours {'ahead' if difference_s > 0 else 'behind'}",
-            remedy="set it (NTP); if it is right, tell the operator",
+            remedy=CLOCK_REMEDY,
         )

@@ -16,10 +16,10 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from client.link.dial import VERSION, call, enrolment
+from client.link.dial import CLOCK_REMEDY, VERSION, call, enrolment
 from client.link.enrol import check_own
 from client.link.membership import Membership, read_identity, read_membership, write_pair
-from privacy.errors import CloisterError
+from privacy.errors import CloisterError, ProtocolError
 from privacy.sealing import Identity
 from protocol.eventlog import EventLog
 from protocol.link import enrolment_pb2 as messages
@@ -138,16 +138,30 @@ class Renewer:
                 schedule = self._schedule()
                 serial = serial_of(schedule.certificate)
                 self._log.append("site", "certificate.renew", "coordinator", {"by": how.value, "serial": serial})
+                self._stranger.clear()
+                renewed()
+                _check_fresh(schedule, self._clock())
             except CloisterError as error:
                 failures += 1
                 failed(error)
                 continue
             failures = 0
-            self._stranger.clear()
-            renewed()
 
     def _schedule(self) -> Schedule:
         return Schedule(certificate=read_membership(self._home).certificate, late=secrets.randbelow(1000) / 1000)
+
+
+def _check_fresh(schedule: Schedule, now: float) -> None:
+    """Raises: ProtocolError when a certificate that was just made is due again: it would be renewed without end."""
+    if schedule.wait_s(now) > 0:
+        return
+    start, _ = validity(schedule.certificate)
+    raise ProtocolError(
+        "the next certificate",
+        expected="one that begins now by this machine's clock",
+        found=f"one that began {(now - start) / 3600:.1f} hours ago and is due already",
+        remedy=CLOCK_REMEDY,
+    )
 
 
 def _pause_s(failures: int) -> float:

@@ -35,6 +35,7 @@ def run_daemon(arguments: argparse.Namespace) -> int:
     """Run until SIGTERM or Ctrl-C; end cleanly then."""
     from client.link.channel import Coordinator
     from client.link.daemon import Daemon, DaemonConfig
+    from client.link.dial import likely_cause
     from client.link.gate import Gate
     from client.link.host import WorkerCommand
     from client.link.membership import read_identity, read_membership
@@ -52,6 +53,9 @@ def run_daemon(arguments: argparse.Namespace) -> int:
     def sent(task: pb.Task, size: int) -> None:
         events.append("coordinator", "answer.send", task.run, {"kind": task.kind, "task": task.id, "bytes": size})
 
+    def diagnose(why: str) -> str:
+        return likely_cause(why, membership.enrolment_address, membership.authority, membership.site, time.time)
+
     renewer = Renewer(home, events, time.time)
     daemon = Daemon(
         DaemonConfig(
@@ -68,6 +72,7 @@ def run_daemon(arguments: argparse.Namespace) -> int:
             sent=sent,
             hold=Gate(home),
             stranger=renewer.stranger,
+            diagnose=diagnose,
         )
     )
     for number in (signal.SIGTERM, signal.SIGINT):

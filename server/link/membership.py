@@ -18,7 +18,7 @@ from cryptography import x509
 from privacy.errors import ConfigError
 from privacy.sealing import PublicIdentity
 from protocol.eventlog import EventLog
-from protocol.link.certificates import Party, Subject, key_bytes, requested_key, serial_of
+from protocol.link.certificates import CLOCK_TOLERANCE_S, Party, Subject, key_bytes, requested_key, serial_of
 from protocol.link.token import Claim, Token, nonce_hash, spoken
 from server.coordinator import LARGEST_ROSTER, add_site, open_coordinator, read_roster, remove_site
 from server.link.authority import Authority
@@ -105,6 +105,16 @@ def invite(trust: Trust, site: str, address: str, life_s: float = INVITATION_LIF
             Invitation(nonce_hash=nonce_hash(token.nonce), site=site, expires=token.expires, state=InvitationState.OPEN)
         )
     return token
+
+
+def clock_behind_s(trust: Trust) -> float:
+    """Seconds by which this machine's clock is behind the last certificate that its authority gave out; 0: it is not.
+
+    Then no site's certificate has begun yet by this clock, and TLS refuses them all.
+    """
+    registry = trust.authority.registry
+    issued = [each.begins for member in registry.members() for each in registry.certificates(member.subject)]
+    return max(0.0, max(issued, default=0.0) + CLOCK_TOLERANCE_S - trust.authority.clock())
 
 
 def approve(trust: Trust, site: str, fingerprint: str) -> Member:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import socket
 import threading
 import time
@@ -11,11 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from protocol.link.certificates import Peer
+from protocol.link.certificates import CLOCK_TOLERANCE_S, Peer
 from server.link.backup_cli import add_backup
 
 SERVING_FILE = "serving.json"
 """In the coordinator's folder while it serves: its ports."""
+CLOCK_MEND = "set it (NTP); until then sites are refused, whose certificates have not begun by it"
 LINK_ADDRESS, ENROLMENT_ADDRESS = "127.0.0.1:7443", "127.0.0.1:7444"
 
 
@@ -37,13 +39,13 @@ def run_serve(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C."""
     from learning.storage import write_note
     from protocol.link.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
-    from protocol.link.logs import log_to_stderr
+    from protocol.link.logs import log, log_to_stderr
     from server.coordinator import open_coordinator, read_roster
     from server.link.enrolment import EnrolmentDesk
     from server.link.enrolment_service import EnrolmentServicer, link_tls, serve_enrolment
     from server.link.handing import ModelService
     from server.link.handouts import Handouts
-    from server.link.membership import open_trust
+    from server.link.membership import clock_behind_s, open_trust
     from server.link.people import PeopleService
     from server.link.serve import Serving, serve
     from server.link.supervisor import Supervisor
@@ -72,6 +74,11 @@ def run_serve(arguments: argparse.Namespace) -> int:
         extend=(lambda server: add_EnrolmentServicer_to_server(EnrolmentServicer(desk, told), server), people),
     )
     enrolments: list[Any] = []
+
+    behind_s = clock_behind_s(trust)
+    if behind_s > CLOCK_TOLERANCE_S:
+        fields = {"hours": round(behind_s / 3600, 1), "of": "the last certificate given out", "mend": CLOCK_MEND}
+        log("this machine's clock is behind", fields, logging.WARNING)
 
     def ready(_port: int) -> None:
         servicer = EnrolmentServicer(desk, told)

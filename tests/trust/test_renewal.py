@@ -289,7 +289,7 @@ def test_a_daemon_renews_by_itself_and_tells_both_logs(world: World, site: SiteF
     identity = Identity.from_bytes((site.home / "keys" / "identity.key").read_bytes())
     log, stop, told = EventLog(site.home / "state" / "events.jsonl", identity, clock=time.time), threading.Event(), []
     start, end = validity(before.certificate)
-    site.clock.offset = (end - start) * 0.85  # past two thirds and the spread, not past the end
+    world.clock.offset = site.clock.offset = (end - start) * 0.85  # past two thirds and the spread, not past the end
     renewer = Renewer(site.home, log, site.clock)
 
     def renewed() -> None:
@@ -302,6 +302,28 @@ def test_a_daemon_renews_by_itself_and_tells_both_logs(world: World, site: SiteF
     assert told == [read_membership(site.home).certificate] and told[0] != before.certificate
     (event,) = read_events(log.path)
     assert (event.action, event.details["by"]) == ("certificate.renew", "certificate")
+
+
+def test_a_clock_that_takes_each_new_certificate_for_old_is_named_and_does_not_renew_without_end(
+    world: World, site: SiteFolder
+) -> None:
+    start, end = validity(site.joined(world).certificate)
+    site.clock.offset = (end - start) * 0.85  # and the coordinator's is right
+    log = EventLog(site.home / "state" / "events.jsonl", Identity.generate(), clock=time.time)
+    stop, renewals, failures = threading.Event(), list[int](), list[CloisterError]()
+
+    def failed(error: CloisterError) -> None:
+        failures.append(error)
+        threading.Timer(1.0, stop.set).start()  # time for many more, had it not paused
+
+    thread = threading.Thread(
+        target=Renewer(site.home, log, site.clock).run, args=(stop, lambda: renewals.append(1), failed)
+    )
+    thread.start()
+    thread.join(30)
+    assert len(renewals) == len(failures) == 1
+    assert "due already" in str(failures[0]) and "NTP" in str(failures[0])
+    assert len(world.trust.authority.registry.certificates(SITE)) == 2
 
 
 def test_a_machine_that_slept_renews_by_the_clock_that_it_wakes_up_with(
@@ -321,7 +343,7 @@ def test_a_machine_that_slept_renews_by_the_clock_that_it_wakes_up_with(
     thread.start()
     thread.join(0.3)
     assert told == [] and thread.is_alive()
-    site.clock.offset = (end - start) * 0.85
+    world.clock.offset = site.clock.offset = (end - start) * 0.85
     thread.join(30)
     stop.set()
     assert told == [read_membership(site.home).certificate] != [before.certificate]

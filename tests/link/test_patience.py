@@ -22,7 +22,8 @@ from server.link.absence import Absences
 from server.link.presence import DATABASE, Presence, SiteProgress
 from server.link.run_process import resume
 from server.link.runs import Runs, RunState
-from server.record import RunRecord
+from server.link.serve import link_folder
+from server.record import EventKind, RunRecord
 from server.sealing import SealingGrid
 from server.window import WindowGrid
 from simulations import up as ups
@@ -204,7 +205,7 @@ def test_a_run_whose_site_never_approves_ends_by_name_and_is_shown_waiting_meanw
 def test_a_run_that_nobody_approved_in_time_stops_by_name_and_goes_on_once_it_is_approved(
     tmp_path: Path, tiny_base: TinyBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    enrol, name_held_out = ups._enrol, ups._name_held_out
+    enrol = ups._enrol
 
     def asking(trust, site, home, address):
         enrol(trust, site, home, address)
@@ -212,20 +213,29 @@ def test_a_run_that_nobody_approved_in_time_stops_by_name_and_goes_on_once_it_is
             grants = home / "site.toml"
             grants.write_text(grants.read_text().replace("[accept]\n", "[accept]\napproval = true\n", 1))
 
-    def impatient(home, workspace):
-        name_held_out(home, workspace)
-        with (home / SETTINGS_FILE).open("a") as settings:
-            settings.write("[runs]\napproval_hours = 0.006\n")
-
     monkeypatch.setattr(ups, "_enrol", asking)
-    monkeypatch.setattr(ups, "_name_held_out", impatient)
 
     def act(found: Scene) -> None:
+        def waiting() -> bool:
+            presence = Presence(link_folder(found.home))
+            doing = {each.site: each.doing for each in presence.progress(found.run)}
+            presence.close()
+            return (
+                doing.get("site-02") == WAITS_FOR_APPROVAL
+                and sum(event.kind is EventKind.GREETED for _at, event in found.runs.events(found.run)) >= 2
+            )
+
+        found.until(waiting)
+        with (found.home / SETTINGS_FILE).open("a") as settings:
+            settings.write("[runs]\napproval_hours = 0.002\n")
+        found.kill("server.link.run_process")  # it is started again, and reads its coordinator's settings anew
         found.until(found.over)
         status = found.runs.status(found.run)
         assert status.state is RunState.STOPPED and status.round == 0
-        reason = f"site-02: absent: waiting for approval since {SINCE}; no answer within runs.approval_hours = 0.006"
+        reason = f"site-02: absent: waiting for approval since {SINCE}; no answer within runs.approval_hours = 0.002"
         assert re.search(reason, status.error)
+        settings_file = found.home / SETTINGS_FILE
+        settings_file.write_text(settings_file.read_text().replace("0.002", "24"))
         home = found.home.parent / "sites" / "site-02"
         assert site_main(["jobs", "approve", str(home), found.run]) == 0
         resume(found.home, found.run)

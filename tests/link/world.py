@@ -182,8 +182,13 @@ class World:
             desk=self.home(site) / "link",
             progress=self.home(site) / "progress.json",
             drain_s=drain_s,
+            hold=lambda _task, request: self.held(site, request),
             backoff=lambda: Backoff(first_s=0.1, longest_s=0.5),
         )
+
+    def held(self, site: str, request: Path) -> str:
+        """Why a request may not be worked yet: it was fetched, and the file `wait` is in the site's folder."""
+        return "waiting for a test" if request.exists() and (self.home(site) / "wait").exists() else ""
 
     def daemon(self, site: str, port: int) -> Daemon:
         daemon = Daemon(self.config(site, port))

@@ -190,7 +190,8 @@ def peer_round(parameters: int, sites: int) -> Round:
             _wait_for(lambda: _listens(port))
             for number in range(sites):
                 node = [str(BIN / "flower-supernode"), "--insecure", f"--superlink=127.0.0.1:{port}"]
-                processes.start(f"node-{number}", *node, "--host=127.0.0.1", f"--port={_free_port()}")
+                config = f"--node-config=site={number}"
+                processes.start(f"node-{number}", *node, config, "--host=127.0.0.1", f"--port={_free_port()}")
             config = f'parameters={parameters} sites={sites} out="{out}"'
             submitted = subprocess.run(
                 [str(BIN / "flwr"), "run", str(app), "here", "--run-config", config],

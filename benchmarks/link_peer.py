@@ -1,4 +1,4 @@
-"""The peer of `benchmarks.link`: a Flower app for a stock SuperLink, one round of FedAvg, an update of ones."""
+"""The peer of `benchmarks.link`: a Flower app for a stock SuperLink, one round of FedAvg, the same numbers."""
 
 from __future__ import annotations
 
@@ -41,8 +41,9 @@ server = ServerApp()
 
 
 @client.train()
-def train(message: Message, _context: Context) -> Message:
-    arrays = ArrayRecord({name: _array(value.numpy() + 1) for name, value in message.content["arrays"].items()})
+def train(message: Message, context: Context) -> Message:
+    step = np.float32(1 + int(str(context.node_config["site"])) / 128)
+    arrays = ArrayRecord({name: _array(value.numpy() + step) for name, value in message.content["arrays"].items()})
     return Message(RecordDict({"arrays": arrays, "metrics": MetricRecord({"num-examples": 1})}), reply_to=message)
 
 
@@ -52,16 +53,25 @@ def main(grid: Grid, context: Context) -> None:
     parameters, sites, out = int(values["parameters"]), int(values["sites"]), Path(str(values["out"]))
     while len(list(grid.get_node_ids())) < sites:
         time.sleep(0.1)
-    zeros = np.zeros(parameters // TENSORS, dtype=np.float32)
-    first = ArrayRecord({f"layer.{number:03d}": _array(zeros) for number in range(TENSORS)})
+    size = parameters // TENSORS
+    first = ArrayRecord({f"layer.{number:03d}": _array(_layer(size, number)) for number in range(TENSORS)})
     strategy = FedAvg(fraction_evaluate=0.0, min_train_nodes=sites, min_available_nodes=sites)
     start = time.monotonic()
     result = strategy.start(grid=grid, initial_arrays=first, num_rounds=1)
     seconds = time.monotonic() - start
-    right = all((value.numpy() == 1).all() for value in result.arrays.values())
+    step = np.float32(1 + (sites - 1) / 256)
+    right = all(
+        np.allclose(value.numpy(), _layer(size, number) + step, rtol=0, atol=1e-6)
+        for number, value in enumerate(result.arrays.values())
+    )
     note = out.with_suffix(".part")
     note.write_text(json.dumps({"seconds": seconds, "right": right}))
     note.replace(out)
+
+
+def _layer(size: int, number: int) -> np.ndarray:
+    """As `benchmarks.link_ours` makes it: Flower's store keeps equal arrays once, and so no two are."""
+    return np.resize(np.roll(np.arange(128, dtype=np.float32), number) / 128, size)
 
 
 def _array(value: np.ndarray):  # type: ignore[no-untyped-def]  # noqa: ANN202, RUF100

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Array, Context, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable, Mod
 
 from client.site import Site
-from privacy.sealing import open_sealed, peek_context, root_hash, seal
+from privacy.sealing import PEEK_BYTES, Opened, SealContext, open_message, peek_context, seal, seal_pieces
 from protocol.addressing import answer_context, check_request
-from protocol.payload import decode_content, encode_content, unwrap_sealed, wrap_sealed
+from protocol.held import Keep, SealedFile, Writer, reader_of
+from protocol.payload import Buffer, decode_content, encode_content, sealed_array, wrap_sealed
 
 FindSite = Callable[[Context], Site]
 
@@ -24,24 +25,40 @@ def sealing_mod(find_site: FindSite) -> Mod:
 
     def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         site = find_site(context)
-        sealed = unwrap_sealed(message.content)
+        sealed = sealed_array(message.content)
+        keep = sealed.keep if isinstance(sealed, SealedFile) else None
         message.content = RecordDict()  # here and below: of a large message one copy is held, not three
-        place = peek_context(sealed)
-        check_request(place, site.config.id, message.metadata.message_type)
-        plain = open_sealed(sealed, context=place, sender=site.coordinator, recipient=site.identity)
-        site.run(place.run).admit(place, root_hash(sealed))
-        opened = [plain]
-        del sealed, plain
-        message.content = decode_content(opened.pop())
+        place, opened = _opened(site, sealed, message.metadata.message_type)
+        del sealed
+        site.run(place.run).admit(place, opened.root)
+        message.content = decode_content(*(part for part in (opened.own, opened.common) if part is not None))
+        del opened
         reply = call_next(message, context)
         message.content = RecordDict()
-        answer = seal(
-            encode_content(reply.content),
-            context=answer_context(place, site.config.id),
-            sender=site.identity,
-            recipients=[site.coordinator],
+        reply.content = wrap_sealed(
+            _answer(site, encode_content(reply.content), answer_context(place, site.config.id), keep)
         )
-        reply.content = wrap_sealed(answer)
         return reply
 
     return mod
+
+
+def _opened(site: Site, sealed: Array, kind: str) -> tuple[SealContext, Opened]:
+    reader, size = reader_of(sealed)
+    with reader:
+        place = peek_context(reader.read(PEEK_BYTES))
+        check_request(place, site.config.id, kind)
+        reader.seek(0)
+        return place, open_message(reader, size, context=place, sender=site.coordinator, recipient=site.identity)
+
+
+def _answer(site: Site, plain: list[Buffer], context: SealContext, keep: Keep | None) -> bytes | SealedFile:
+    """The sealed answer: a file where the host of the request takes one, from where the numbers lie."""
+    to = [site.coordinator]
+    if keep is None:
+        return seal(plain, context=context, sender=site.identity, recipients=to)
+
+    def write(writer: Writer) -> None:
+        seal_pieces(plain, writer, context=context, sender=site.identity, recipients=to)
+
+    return keep(sum(map(len, plain)), write)

@@ -50,8 +50,8 @@ def train_update(site: Site, granted: Granted, state: dict[str, NDArray[np.float
 
 
 def _difference(model: nn.Module, before: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    after = get_state(model)
-    return {name: after[name] - before[name] for name in after}
+    after = get_state(model)  # copies, which become the difference: no third model is held
+    return {name: np.subtract(value, before[name], out=value) for name, value in after.items()}
 
 
 def _build(granted: Granted) -> nn.Module:

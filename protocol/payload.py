@@ -1,7 +1,8 @@
 """A message's content as bytes and back: what is sealed. No pickle, no code: safetensors and JSON.
 
 Flower's content is a mapping of records; here its arrays become tensors named `<record>/<key>` and its other records
-one JSON document beside them. Sealed bytes travel as one uint8 array, which every Flower host splits into chunks.
+one JSON document beside them. Sealed bytes travel as one uint8 array, which every Flower host splits into chunks; where
+the host is the link they lie in a file.
 """
 
 from __future__ import annotations
@@ -15,35 +16,33 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_tensors
 
 from privacy.errors import ProtocolError
+from protocol.held import NUMPY, SEALED_STYPE, HeldArray, SealedFile, bytes_of, record_of
 from protocol.records import all_of, array_record
+from protocol.tensors import DTYPES, head_of, read_tensors
 
 Arrays = Mapping[str, NDArray[np.float32]]
 Buffer = bytes | memoryview
 
 SEALED = "sealed"
-SEALED_STYPE = "cloister.sealed.v1"
-_NUMPY = "numpy.ndarray"
-"""What Flower calls NumPy's own format."""
+COMMON_FROM_BYTES = 1 << 20
+"""Arrays from this size on are sealed once for all who get them."""
 _RECORDS = ".records"
 _MAX_RECORDS_BYTES = 1 << 20
-_DTYPES = {
-    "float32": "F32", "float64": "F64", "int64": "I64", "int32": "I32", "uint32": "U32", "uint16": "U16", "uint8": "U8"
-}  # fmt: skip
-"""What may cross the wire: NumPy's names, and those of safetensors."""
 
 
 def arrays_record(arrays: Arrays) -> ArrayRecord:
-    """Named float32 arrays as Flower's record, in their order."""
-    return ArrayRecord({name: _array(value) for name, value in arrays.items()})
+    """Named float32 arrays as Flower's record, in their order, where they lie: they must not change after."""
+    return record_of({name: HeldArray(value) for name, value in arrays.items()})
 
 
 def as_float32(record: ArrayRecord) -> dict[str, NDArray[np.float32]]:
-    """The arrays of a strategy in float32: the adaptive ones compute in float64, what is sent is always float32."""
-    return {name: _ndarray(name, array).astype(np.float32) for name, array in record.items()}
+    """The arrays of a strategy in float32: the adaptive ones compute in float64, what is sent is always float32.
+
+    Those that are float32 already are read-only views.
+    """
+    return {name: _ndarray(name, array).astype(np.float32, copy=False) for name, array in record.items()}
 
 
 def in_float32(record: ArrayRecord) -> tuple[ArrayRecord, dict[str, NDArray[np.float32]]]:
@@ -64,7 +63,7 @@ def record_arrays(record: ArrayRecord) -> dict[str, NDArray[np.float32]]:
         value = _ndarray(name, array)
         if value.dtype != np.float32 or tuple(array.shape) != value.shape:
             raise ProtocolError(f"array {name}", expected="float32", found=f"{value.dtype} {value.shape}")
-        if not np.isfinite(value).all():
+        if value.size and not (np.isfinite(value.min()) and np.isfinite(value.max())):  # either is NaN where one is
             raise ProtocolError(f"array {name}", expected="finite numbers", found="some that are not")
         out[name] = value
     return out
@@ -88,17 +87,29 @@ def encode_content(content: RecordDict) -> list[Buffer]:
         document = json.dumps(records, separators=(",", ":")).encode()
     except TypeError:
         raise ProtocolError("a record", expected="numbers, texts and lists of them", found="another type") from None
+    # Wide numbers first, so that all are aligned where they are read.
+    tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].itemsize))
     tensors[_RECORDS] = np.frombuffer(document, dtype=np.uint8)
-    return [_tensors_head(tensors), *(_bytes_of(value) for value in tensors.values())]
+    return [head_of(tensors), *(bytes_of(value) for value in tensors.values())]
 
 
-def decode_content(data: bytes) -> RecordDict:
-    """The bytes of `encode_content`, joined, as a message's records. Raises: ProtocolError when they are malformed."""
-    try:
-        tensors = load_tensors(data)
-        del data  # a copy: where the caller has let go of the bytes too, they are not held twice
-    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError):
-        raise ProtocolError("a message's content", expected="safetensors", found="malformed bytes") from None
+def decode_content(*parts: Buffer) -> RecordDict:
+    """What `encode_content` wrote, joined, as a message's records: their arrays lie in those bytes, read-only.
+
+    Of several such parts it is the content of all, each record in one of them.
+    Raises: ProtocolError when they are malformed.
+    """
+    content = RecordDict()
+    for part in parts:
+        for name, record in _decoded(memoryview(part)).items():
+            if name in content:
+                raise ProtocolError("a message's content", expected="each record once", found="one in two parts")
+            content[name] = record
+    return content
+
+
+def _decoded(data: memoryview) -> RecordDict:
+    tensors = read_tensors(data)
     document = tensors.pop(_RECORDS, None)
     if document is None or document.dtype != np.uint8 or document.size > _MAX_RECORDS_BYTES:
         raise ProtocolError("a message's content", expected="its records", found="none, or too many")
@@ -106,7 +117,7 @@ def decode_content(data: bytes) -> RecordDict:
         records = json.loads(document.tobytes())
         content = RecordDict()
         for name, keys in records["arrays"].items():
-            content[name] = ArrayRecord({key: _array(_known(key, tensors.pop(f"{name}/{key}"))) for key in keys})
+            content[name] = record_of({key: HeldArray(tensors.pop(f"{name}/{key}")) for key in keys})
         for name, values in records["config"].items():
             content[name] = ConfigRecord(values)
         for name, values in records["metrics"].items():
@@ -118,48 +129,47 @@ def decode_content(data: bytes) -> RecordDict:
     return content
 
 
-def wrap_sealed(sealed: bytes) -> RecordDict:
-    """Sealed bytes as the content of a Flower message."""
+def split_common(content: RecordDict) -> tuple[RecordDict, RecordDict]:
+    """What is large in a content, and the rest: arrays of `COMMON_FROM_BYTES` and more, and all that is not."""
+    large, rest = RecordDict(), RecordDict()
+    for name, record in content.items():
+        is_large = isinstance(record, ArrayRecord) and _nbytes(record) >= COMMON_FROM_BYTES
+        (large if is_large else rest)[name] = record
+    return large, rest
+
+
+def wrap_sealed(sealed: bytes | SealedFile) -> RecordDict:
+    """A sealed message, in memory or in a file, as the content of a Flower message."""
+    if isinstance(sealed, SealedFile):
+        return RecordDict({SEALED: record_of({SEALED: sealed})})
     array = Array(dtype="uint8", shape=(len(sealed),), stype=SEALED_STYPE, data=sealed)
     return RecordDict({SEALED: ArrayRecord({SEALED: array})})
 
 
-def unwrap_sealed(content: RecordDict) -> bytes:
-    """The sealed bytes of a Flower message. Raises: ProtocolError when it holds anything else."""
+def sealed_array(content: RecordDict) -> Array:
+    """The sealed message of a Flower message, where it is. Raises: ProtocolError when it holds anything else."""
     record = array_record(content, SEALED)
     array = record.get(SEALED) if record is not None else None
     if array is None or len(content) != 1 or array.stype != SEALED_STYPE:
         raise ProtocolError("a message", expected="one sealed payload", found="something in the clear")
-    return array.data
+    return array
 
 
-def _array(value: NDArray[Any]) -> Array:
-    """What `Array(value)` is, with one copy of the numbers where NumPy's own writing makes three."""
-    value, head = np.asarray(value, order="C"), io.BytesIO()
-    np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(value))
-    data = b"".join((head.getvalue(), _bytes_of(value)))
-    return Array(dtype=str(value.dtype), shape=value.shape, stype=_NUMPY, data=data)
+def unwrap_sealed(content: RecordDict) -> bytes:
+    """The sealed bytes of a Flower message, all in memory. Raises: ProtocolError when it holds anything else."""
+    return sealed_array(content).data
 
 
-def _bytes_of(value: NDArray[Any]) -> memoryview:
-    return value.reshape(-1).view(np.uint8).data
-
-
-def _tensors_head(tensors: Mapping[str, NDArray[Any]]) -> bytes:
-    """What stands before the tensors in a safetensors file (its format, 2022); the library would copy them twice."""
-    end, entries = 0, {}
-    for name, value in tensors.items():
-        start, end = end, end + value.nbytes
-        entries[name] = {"dtype": _DTYPES[str(value.dtype)], "shape": value.shape, "data_offsets": (start, end)}
-    document = json.dumps(entries, separators=(",", ":")).encode()
-    document += b" " * (-len(document) % 8)
-    return len(document).to_bytes(8, "little") + document
+def _nbytes(record: ArrayRecord) -> int:
+    return sum(array.value.nbytes if isinstance(array, HeldArray) else len(array.data) for array in record.values())
 
 
 def _ndarray(name: str, array: Array) -> NDArray[Any]:
     """The numbers of an array where they lie, read-only. What NumPy's format allows beyond ours is refused."""
+    if isinstance(array, HeldArray):
+        return _known(name, array.value)
     try:
-        if array.stype != _NUMPY:
+        if array.stype != NUMPY:
             raise ValueError
         file = io.BytesIO(array.data)
         if np.lib.format.read_magic(file) != (1, 0):
@@ -174,6 +184,6 @@ def _ndarray(name: str, array: Array) -> NDArray[Any]:
 
 
 def _known(name: str, value: NDArray[Any]) -> NDArray[Any]:
-    if str(value.dtype) not in _DTYPES:
-        raise ProtocolError(f"array {name}", expected=f"one of {sorted(_DTYPES)}", found=str(value.dtype))
+    if str(value.dtype) not in DTYPES:
+        raise ProtocolError(f"array {name}", expected=f"one of {sorted(DTYPES)}", found=str(value.dtype))
     return value

@@ -29,6 +29,8 @@ SCALE = 2.0**40
 LARGEST = 2.0**10
 """Largest absolute entry of one update: 2^50 in the sum, so that 8,191 sites of weight 1 stay below 2^63."""
 MOST_SITES = 8191
+STEP = 16_384
+"""Entries that are added at a time."""
 
 
 class Sum:
@@ -53,21 +55,37 @@ class Sum:
         if {name: value.shape for name, value in update.items()} != self._shapes:
             raise ProtocolError("an update", expected="the arrays of the model", found="others")
         for name, value in update.items():
-            if not (np.abs(value) <= LARGEST).all():
+            if value.size and not (value.max() <= LARGEST and value.min() >= -LARGEST):  # NaN is neither
                 raise ProtocolError(f"an update's {name}", expected=f"entries up to {LARGEST:g}", found="larger ones")
         for name, value in update.items():
-            steps = value.astype(np.float64)
-            steps *= weight * SCALE
-            np.rint(steps, out=steps)
-            self._sums[name] += steps.astype(np.int64)
+            _add(self._sums[name].reshape(-1), value.reshape(-1), weight * SCALE)
         self.weight += weight
 
     def mean_onto(self, model: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """The model plus the weighted mean of what was added, float32 by name."""
-        return {
-            name: (value.astype(np.float64) + self._sums[name] / (SCALE * self.weight)).astype(np.float32)
-            for name, value in model.items()
-        }
+        return {name: self._moved(value, self._sums[name]) for name, value in model.items()}
+
+    def turned_onto(self, model: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        """What `mean_onto` gives, and the end of this sum: each array is let go of when its mean was made."""
+        return {name: self._moved(value, self._sums.pop(name)) for name, value in model.items()}
+
+    def _moved(self, value: NDArray[np.float32], total: NDArray[np.int64]) -> NDArray[np.float32]:
+        moved, before, sums = np.empty(value.shape, dtype=np.float32), value.reshape(-1), total.reshape(-1)
+        for at in range(0, before.size, STEP):
+            part = slice(at, at + STEP)
+            moved.reshape(-1)[part] = before[part].astype(np.float64) + sums[part] / (SCALE * self.weight)
+        return moved
+
+
+def _add(total: NDArray[np.int64], value: NDArray[np.float32], factor: float) -> None:
+    """Add `value * factor`, rounded to integers, a stretch at a time that stays in the processor's cache."""
+    steps, whole = np.empty(STEP, dtype=np.float64), np.empty(STEP, dtype=np.int64)
+    for at in range(0, value.size, STEP):
+        size = min(STEP, value.size - at)
+        np.multiply(value[at : at + size], factor, out=steps[:size], dtype=np.float64)
+        np.rint(steps[:size], out=steps[:size])
+        np.copyto(whole[:size], steps[:size], casting="unsafe")
+        total[at : at + size] += whole[:size]
 
 
 class SummingGrid(GridLayer):
@@ -101,7 +119,7 @@ class SummingGrid(GridLayer):
         taken = len(self._record.rounds[-1].participants)
         if taken < self._min_sites:
             raise too_few(self._record, round_number, taken, self._min_sites)
-        yield one_reply(requests[0], arrays_record(total.mean_onto(model)), total.weight)
+        yield one_reply(requests[0], arrays_record(total.turned_onto(model)), total.weight)
 
     def _open(self, requests: list[Message], record: ArrayRecord) -> int:
         """Begin the round's account; all requests share one float32 model."""
@@ -143,7 +161,7 @@ class SingleGrid(SummingGrid):
             own, share = Sum(model), self._shares[node]
             self._take(content, replace(share, weight=1.0), own)
             if own.weight:
-                replies.append(one_reply(by_node[node], arrays_record(own.mean_onto(model)), share.weight))
+                replies.append(one_reply(by_node[node], arrays_record(own.turned_onto(model)), share.weight))
         if len(replies) < self._min_sites:
             raise too_few(self._record, round_number, len(replies), self._min_sites)
         yield from replies

@@ -22,17 +22,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO, cast
 
-from flwr.app import Context, RecordDict
+from flwr.app import Array, Context, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.link.desk import note_answer
 from privacy import errors
 from privacy.errors import CloisterError
+from protocol.held import SealedFile, Write
 from protocol.link.flower import LINK_RUN, node_of, request_message
 from protocol.link.logs import log, log_to_stderr
-from protocol.link.parts import answer_name, write_payload
+from protocol.link.parts import (
+    Payload,
+    PayloadWriter,
+    answer_name,
+    check_room,
+    part_of,
+    publish,
+    write_payload,
+)
 from protocol.link.terms import Failure
-from protocol.payload import unwrap_sealed
+from protocol.payload import sealed_array
 
 SITE_APP = "client.link.worker:site_app"
 ORPHAN = 3
@@ -82,13 +91,36 @@ def main(argv: list[str] | None = None) -> int:
 def _answer(app: ClientApp, site: str, order: dict[str, str]) -> Failure | None:
     folder, task, node = Path(order["folder"]), order["task"], node_of(site)
     context = Context(run_id=LINK_RUN, node_id=node, node_config={}, state=RecordDict(), run_config={})
-    # The request's bytes are the app's alone: it may let go of them once they are opened.
-    request = (folder / "request").read_bytes
-    reply = app(request_message(request(), task=task, node=node, kind=order["kind"]), context)
+    answer = _Answer(folder / "answer", answer_name(task))
+    request = SealedFile(folder / "request", keep=answer.keep)
+    reply = app(request_message(request, task=task, node=node, kind=order["kind"]), context)
     if reply.has_error():
         return Failure.RAISED
-    note_answer(folder, write_payload(folder / "answer", unwrap_sealed(reply.content), answer_name(task)))
+    note_answer(folder, answer.published(sealed_array(reply.content)))
     return None
+
+
+class _Answer:
+    """The answer to a request: sealed into a file by the app, or bytes that it gives back."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path, self._name = path, name
+        self._kept: Payload | None = None
+
+    def keep(self, size: int, write: Write) -> SealedFile:
+        """Have the answer written to its file; it is not the answer before `published` says so."""
+        check_room(self._path.parent, size)
+        with PayloadWriter(self._path, self._name) as writer:
+            write(writer)
+            self._kept = writer.finish()
+        return SealedFile(part_of(self._path))
+
+    def published(self, sealed: Array) -> Payload:
+        """Size and digest of what the app gave back, which lies whole and on disk under its name now."""
+        if isinstance(sealed, SealedFile) and self._kept is not None and sealed.path == part_of(self._path):
+            publish(sealed.path, self._path)
+            return self._kept
+        return write_payload(self._path, sealed.data, self._name)
 
 
 def _failure(error: Exception) -> Failure:

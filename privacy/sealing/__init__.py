@@ -7,26 +7,33 @@ Source: HPKE, RFC 9180 (2022); STREAM, Hoang, Reyhanitabar, Rogaway and Vizár (
 (FIPS 203, 2024) and X25519; Ed25519, RFC 8032 (2017).
 """
 
+from privacy.sealing.common import CommonBody, Opened, open_message, seal_body, seal_naming
 from privacy.sealing.context import Direction, SealContext
 from privacy.sealing.header import PEEK_BYTES, peek_context
 from privacy.sealing.identity import Identity, PublicIdentity
 from privacy.sealing.memory import open_sealed, root_hash, seal
 from privacy.sealing.replay import Admission, ReplayRule, Verdict
-from privacy.sealing.stream import open_stream, seal_stream
+from privacy.sealing.stream import open_stream, seal_pieces, seal_stream
 
 __all__ = [
     "PEEK_BYTES",
     "Admission",
+    "CommonBody",
     "Direction",
     "Identity",
+    "Opened",
     "PublicIdentity",
     "ReplayRule",
     "SealContext",
     "Verdict",
+    "open_message",
     "open_sealed",
     "open_stream",
     "peek_context",
     "root_hash",
     "seal",
+    "seal_body",
+    "seal_naming",
+    "seal_pieces",
     "seal_stream",
 ]

@@ -18,6 +18,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -29,7 +30,7 @@ from privacy.sealing.context import SealContext
 from privacy.sealing.encoding import frame, u64
 from privacy.sealing.header import MAX_PLAINTEXT_BYTES, MAX_RECIPIENTS, Header, Stanza
 from privacy.sealing.identity import SIGNATURE_BYTES, Identity, PublicIdentity
-from privacy.sealing.suites import FILE_KEY_BYTES, SEALING_SUITE, unwrap, wrap
+from privacy.sealing.suites import FILE_KEY_BYTES, SEALING_SUITE, SuiteId, unwrap, wrap
 
 CHUNK_KEY_LABEL = b"cloister/v1/seal/chunk-key"
 COMMITMENT_LABEL = b"cloister/v1/seal/key-commitment"
@@ -66,6 +67,21 @@ class Layout:
             yield min(CHUNK_BYTES, self.plaintext_length - index * CHUNK_BYTES)
 
 
+class Bound(Protocol):
+    """What the chunks are bound to: the header of a message, or that of a common body."""
+
+    @property
+    def suite(self) -> SuiteId:
+        """Which hash the chunks have."""
+
+    @property
+    def plaintext_length(self) -> int:
+        """Bytes of all chunks together, opened."""
+
+    def hash(self) -> bytes:
+        """32 bytes over all of the header."""
+
+
 class BodyCipher:
     """Seals or opens the chunks of one message in order, and hashes what it passes.
 
@@ -73,7 +89,7 @@ class BodyCipher:
     with one object; chunks never come twice.
     """
 
-    def __init__(self, file_key: bytes, header: Header) -> None:
+    def __init__(self, file_key: bytes, header: Bound) -> None:
         header_hash = header.hash()
         self.commitment = _derive(file_key, header_hash, COMMITMENT_LABEL, COMMITMENT_BYTES)
         self._aead = AESGCM(_derive(file_key, header_hash, CHUNK_KEY_LABEL, 32))
@@ -119,7 +135,12 @@ class BodyCipher:
 
 
 def begin_sealing(
-    plaintext_length: int, *, context: SealContext, sender: Identity, recipients: Sequence[PublicIdentity]
+    plaintext_length: int,
+    *,
+    context: SealContext,
+    sender: Identity,
+    recipients: Sequence[PublicIdentity],
+    suite: SuiteId = SEALING_SUITE,
 ) -> tuple[Header, BodyCipher]:
     """A header with a fresh file key wrapped for every recipient, and the cipher for its chunks.
 
@@ -132,7 +153,7 @@ def begin_sealing(
         raise ValueError(f"a message holds at most {MAX_PLAINTEXT_BYTES} bytes")
     file_key = os.urandom(FILE_KEY_BYTES)
     bare = Header(
-        suite=SEALING_SUITE,
+        suite=suite,
         context=context,
         sender_id=sender.public().id(),
         plaintext_length=plaintext_length,

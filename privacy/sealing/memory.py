@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from privacy.errors import SealError
 from privacy.sealing.body import (
-    CHUNK_BYTES,
     COMMITMENT_BYTES,
     ROOT_BYTES,
     TAG_BYTES,
@@ -23,6 +22,11 @@ from privacy.sealing.context import SealContext
 from privacy.sealing.encoding import BytesLike, Cursor, as_view
 from privacy.sealing.header import Header, read_header
 from privacy.sealing.identity import Identity, PublicIdentity
+from privacy.sealing.pieces import chunks_of
+from privacy.sealing.suites import COMMON_SUITE, FILE_KEY_BYTES, SEALING_SUITE, SuiteId
+
+NAMING_BYTES = FILE_KEY_BYTES + ROOT_BYTES
+"""What the plaintext of a message with a common body begins with: the body's file key, its root hash."""
 
 
 def seal(
@@ -31,6 +35,7 @@ def seal(
     context: SealContext,
     sender: Identity,
     recipients: Sequence[PublicIdentity],
+    suite: SuiteId = SEALING_SUITE,
 ) -> bytes:
     """`plaintext`, in one piece or in several that follow each other, encrypted to every recipient, bound to `context`
     and signed by `sender`.
@@ -45,13 +50,13 @@ def seal(
     """
     pieces = [as_view(each) for each in ([plaintext] if isinstance(plaintext, BytesLike) else plaintext)]
     length = sum(map(len, pieces))
-    header, cipher = begin_sealing(length, context=context, sender=sender, recipients=recipients)
+    header, cipher = begin_sealing(length, context=context, sender=sender, recipients=recipients, suite=suite)
     layout, head = Layout(length), header.to_bytes() + cipher.commitment
     buffer = _preallocated(len(head) + layout.body_bytes + TRAILER_BYTES)
     with buffer.getbuffer() as out:
         out[: len(head)] = head
         target = len(head)
-        for chunk in _chunks(pieces, layout):
+        for chunk in chunks_of(pieces, layout):
             cipher.seal_chunk(chunk, out[target : target + len(chunk) + TAG_BYTES])
             target += len(chunk) + TAG_BYTES
         out[target:] = make_trailer(cipher.root(), sender)
@@ -60,6 +65,9 @@ def seal(
 
 def open_sealed(sealed: BytesLike, *, context: SealContext, sender: PublicIdentity, recipient: Identity) -> bytes:
     """The plaintext of a message that `sender` sealed to `recipient` in exactly this context.
+
+    Of a message with a common body it is what the message itself says; the body after it is not looked at
+    (`open_message` opens both).
 
     Guarantees: context, sender, length, recipient, key commitment, every chunk with its place and last-chunk mark, root
     hash and signature have all been verified when it returns; until then no plaintext leaves it.
@@ -76,7 +84,10 @@ def open_sealed(sealed: BytesLike, *, context: SealContext, sender: PublicIdenti
             cipher.open_chunk(cursor.take(size + TAG_BYTES), out[target : target + size])
             target += size
     check_trailer(bytes(cursor.take(TRAILER_BYTES)), cipher.root(), sender)
-    return buffer.getvalue()
+    if header.suite is not COMMON_SUITE:
+        return buffer.getvalue()
+    check_naming(header)
+    return buffer.getvalue()[NAMING_BYTES:]
 
 
 def root_hash(sealed: BytesLike) -> bytes:
@@ -92,11 +103,18 @@ def root_hash(sealed: BytesLike) -> bytes:
     return bytes(cursor.take(ROOT_BYTES))
 
 
+def check_naming(header: Header) -> None:
+    """Raises: SealError when a message that says a common body follows is too short to name one."""
+    if header.plaintext_length < NAMING_BYTES:
+        raise SealError("a message with a common body does not name one", expected="its key and its root hash")
+
+
 def _read_whole(cursor: Cursor) -> Header:
     """The header, once what follows has exactly the length that it claims: nothing is allocated on its word alone."""
     header = read_header(lambda size: bytes(cursor.take(size)))
     expected = COMMITMENT_BYTES + Layout(header.plaintext_length).body_bytes + TRAILER_BYTES
-    if cursor.remaining() != expected:
+    followed = header.suite is COMMON_SUITE and cursor.remaining() > expected
+    if cursor.remaining() != expected and not followed:
         raise SealError(
             "a sealed message has a wrong length",
             expected=f"{expected} bytes after the header",
@@ -104,24 +122,6 @@ def _read_whole(cursor: Cursor) -> Header:
             remedy="it was truncated or extended: fetch it again",
         )
     return header
-
-
-def _chunks(pieces: Sequence[memoryview], layout: Layout) -> Iterator[memoryview]:
-    """The chunks of a plaintext in pieces: views of a piece where it holds all of a chunk, else a buffer's."""
-    buffer, left, rest = memoryview(bytearray(CHUNK_BYTES)), iter(pieces), memoryview(b"")
-    for size in layout.sizes():
-        if len(rest) >= size:
-            yield rest[:size]
-            rest = rest[size:]
-            continue
-        filled = 0
-        while filled < size:
-            if not rest:
-                rest = next(left)
-            taken = min(len(rest), size - filled)
-            buffer[filled : filled + taken] = rest[:taken]
-            filled, rest = filled + taken, rest[taken:]
-        yield buffer[:size]
 
 
 def _preallocated(size: int) -> io.BytesIO:

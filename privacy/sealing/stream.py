@@ -21,15 +21,11 @@ from privacy.sealing.body import (
     make_trailer,
 )
 from privacy.sealing.context import SealContext
+from privacy.sealing.encoding import BytesLike, as_view
 from privacy.sealing.header import read_header
 from privacy.sealing.identity import Identity, PublicIdentity
-
-
-class Reader(Protocol):
-    """A binary file in blocking mode, opened for reading."""
-
-    def readinto(self, buffer: memoryview, /) -> int | None:
-        """Fills a front part of `buffer` and returns its length; 0 at the end."""
+from privacy.sealing.pieces import Reader, Writer, check_end, fill, seal_chunks, take_from, write_all
+from privacy.sealing.suites import COMMON_SUITE
 
 
 class SeekableReader(Reader, Protocol):
@@ -40,13 +36,6 @@ class SeekableReader(Reader, Protocol):
 
     def tell(self) -> int:
         """The current place."""
-
-
-class Writer(Protocol):
-    """A binary file in blocking mode, opened for writing."""
-
-    def write(self, data: memoryview, /) -> int | None:
-        """Writes a front part of `data` and returns its length."""
 
 
 def seal_stream(
@@ -69,13 +58,34 @@ def seal_stream(
     length = reader.seek(0, os.SEEK_END) - start
     reader.seek(start, os.SEEK_SET)
     header, cipher = begin_sealing(length, context=context, sender=sender, recipients=recipients)
-    _write_all(writer, memoryview(header.to_bytes() + cipher.commitment))
+    write_all(writer, memoryview(header.to_bytes() + cipher.commitment))
     plain, sealed = memoryview(bytearray(CHUNK_BYTES)), memoryview(bytearray(CHUNK_BYTES + TAG_BYTES))
     for size in Layout(length).sizes():
-        _fill(reader, plain[:size], what="the plaintext")
+        fill(reader, plain[:size], what="the plaintext")
         cipher.seal_chunk(plain[:size], sealed[: size + TAG_BYTES])
-        _write_all(writer, sealed[: size + TAG_BYTES])
-    _write_all(writer, memoryview(make_trailer(cipher.root(), sender)))
+        write_all(writer, sealed[: size + TAG_BYTES])
+    write_all(writer, memoryview(make_trailer(cipher.root(), sender)))
+    return cipher.root()
+
+
+def seal_pieces(
+    pieces: Sequence[BytesLike],
+    writer: Writer,
+    *,
+    context: SealContext,
+    sender: Identity,
+    recipients: Sequence[PublicIdentity],
+) -> bytes:
+    """Seals pieces that follow each other, from where they lie, into `writer`; returns the root hash.
+
+    Raises: ValueError as `seal` does; OSError from the writer, and what was written is no sealed message then.
+    """
+    views = [as_view(each) for each in pieces]
+    length = sum(map(len, views))
+    header, cipher = begin_sealing(length, context=context, sender=sender, recipients=recipients)
+    write_all(writer, memoryview(header.to_bytes() + cipher.commitment))
+    seal_chunks(views, writer, cipher, Layout(length))
+    write_all(writer, memoryview(make_trailer(cipher.root(), sender)))
     return cipher.root()
 
 
@@ -91,19 +101,14 @@ def open_stream(
     of what somebody who knows the file key sealed, in order; nothing more.
     Raises: SealError as `open_sealed` does; OSError from reader or writer.
     """
-
-    def take(size: int) -> bytes:
-        piece = bytearray(size)
-        _fill(reader, memoryview(piece), what="a sealed message")
-        return bytes(piece)
-
-    header = read_header(take)
+    header = read_header(lambda size: take_from(reader, size))
     check_expected(header, context=context, sender=sender)
-    cipher = begin_opening(header, take(COMMITMENT_BYTES), recipient)
+    if header.suite is COMMON_SUITE:
+        raise SealError("a sealed message has a common body", expected="one that stands by itself")
+    cipher = begin_opening(header, take_from(reader, COMMITMENT_BYTES), recipient)
     _open_chunks(reader, writer, cipher, Layout(header.plaintext_length))
-    trailer = take(TRAILER_BYTES)
-    if reader.readinto(memoryview(bytearray(1))):
-        raise SealError("a sealed message has bytes after its end", remedy="it was extended: fetch it again")
+    trailer = take_from(reader, TRAILER_BYTES)
+    check_end(reader)
     check_trailer(trailer, cipher.root(), sender)
     return cipher.root()
 
@@ -111,24 +116,6 @@ def open_stream(
 def _open_chunks(reader: Reader, writer: Writer, cipher: BodyCipher, layout: Layout) -> None:
     sealed, plain = memoryview(bytearray(CHUNK_BYTES + TAG_BYTES)), memoryview(bytearray(CHUNK_BYTES))
     for size in layout.sizes():
-        _fill(reader, sealed[: size + TAG_BYTES], what="a sealed message")
+        fill(reader, sealed[: size + TAG_BYTES], what="a sealed message")
         cipher.open_chunk(sealed[: size + TAG_BYTES], plain[:size])
-        _write_all(writer, plain[:size])
-
-
-def _fill(reader: Reader, target: memoryview, *, what: str) -> None:
-    """Fills `target` to its end: a raw file may hand out less than was asked for."""
-    while target:
-        size = reader.readinto(target)
-        if not size:
-            raise SealError(f"{what} ends too early", remedy="it was truncated or changed while it was read")
-        target = target[size:]
-
-
-def _write_all(writer: Writer, data: memoryview) -> None:
-    """Writes all of `data`: a raw file may take less than was given."""
-    while data:
-        size = writer.write(data)
-        if not size:
-            raise BlockingIOError("the writer takes no more bytes")
-        data = data[size:]
+        write_all(writer, plain[:size])

@@ -43,6 +43,8 @@ class SuiteId(Enum):
     """HPKE MLKEM768_X25519 + HKDF-SHA256 + AES-256-GCM; chunks AES-256-GCM; hashes SHA-256; signature Ed25519."""
     HYBRID_AES256GCM_BLAKE3 = 0x0002
     """The same, with BLAKE3 as the hash of a chunk."""
+    HYBRID_AES256GCM_BLAKE3_COMMON = 0x0003
+    """The same, of a message that a common body follows, whose key and root hash its plaintext begins with."""
 
     def leaf(self, start: bytes) -> LeafHash:
         """The hash of a chunk under way, which has taken `start`."""
@@ -64,7 +66,9 @@ class SuiteId(Enum):
 
 
 SEALING_SUITE = SuiteId.HYBRID_AES256GCM_BLAKE3
-"""The suite of every message that is sealed; what an earlier one sealed still opens."""
+"""The suite of every message that is sealed by itself; what an earlier one sealed still opens."""
+COMMON_SUITE = SuiteId.HYBRID_AES256GCM_BLAKE3_COMMON
+"""The suite of every message with a common body."""
 WRAPPED_BYTES = hpke.KEM.MLKEM768_X25519.enc_length() + FILE_KEY_BYTES + _TAG_BYTES
 """The bytes of one wrapped file key: 1120 of encapsulation, 32 of key, 16 of tag."""
 

@@ -10,6 +10,7 @@ import hashlib
 from flwr.app import Error, Message
 from flwr.supercore.task_identity import TaskIdentity
 
+from protocol.held import SealedFile
 from protocol.link.terms import Failure
 from protocol.payload import wrap_sealed
 
@@ -28,7 +29,7 @@ def node_of(site: str) -> int:
     return (1 << 61) | int.from_bytes(hashlib.sha256(f"cloister/v1/link/node/{site}".encode()).digest()[:8], "big") >> 3
 
 
-def request_message(sealed: bytes, *, task: str, node: int, kind: str) -> Message:
+def request_message(sealed: bytes | SealedFile, *, task: str, node: int, kind: str) -> Message:
     """A request as a site's app gets it, and as its reply refers to it."""
     become_coordinator()
     message = Message(wrap_sealed(sealed), dst_node_id=node, message_type=kind)
@@ -36,7 +37,7 @@ def request_message(sealed: bytes, *, task: str, node: int, kind: str) -> Messag
     return message
 
 
-def answer_message(sealed: bytes, *, task: str, node: int, kind: str) -> Message:
+def answer_message(sealed: bytes | SealedFile, *, task: str, node: int, kind: str) -> Message:
     """A site's answer as a run gets it."""
     return Message(wrap_sealed(sealed), reply_to=request_message(b"", task=task, node=node, kind=kind))
 

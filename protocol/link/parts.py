@@ -8,19 +8,22 @@ without instructions of its own makes 0.3 GB/s, twice over each of 440 MB of eve
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import shutil
 from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from learning.storage import PRIVATE_FILE
 from privacy.errors import ProtocolError
-from protocol.link.terms import BLOCK_BYTES, PIECE_BYTES
+from protocol.link.terms import BLOCK_BYTES, PIECE_BYTES, SYNC_BYTES
 
 DIGEST_LABEL = b"cloister/v1/link/digest"
 SPARE_BYTES = 64 * 1024 * 1024
@@ -79,18 +82,33 @@ def answer_name(task: str) -> str:
     return f"answer/{task}"
 
 
-def blocks(path: Path, offset: int = 0) -> Generator[bytes, None, None]:
-    """The bytes of a file from an offset on, 1 MiB at a time."""
-    with path.open("rb", buffering=0) as stream:
-        stream.seek(offset)
-        while block := stream.read(BLOCK_BYTES):
+def blocks(path: Path, offset: int = 0, *after: Path) -> Generator[bytes, None, None]:
+    """The bytes of a file, and of those `after` it, from an offset on, 1 MiB at a time."""
+    with contextlib.ExitStack() as stack:
+        streams = [stack.enter_context(each.open("rb", buffering=0)) for each in (path, *after)]
+        for stream in streams:
+            size = os.fstat(stream.fileno()).st_size
+            stream.seek(min(offset, size))
+            offset -= min(offset, size)
+        while block := _next_block(streams):
             yield block
 
 
-def digest_of(path: Path, name: str) -> Payload:
-    """Reads a file and returns its size and its digest under a name."""
+def _next_block(streams: list[FileIO]) -> bytes:
+    block = streams[0].read(BLOCK_BYTES)
+    while len(block) < BLOCK_BYTES and len(streams) > 1:
+        more = streams[0].read(BLOCK_BYTES - len(block))
+        if not more:
+            streams.pop(0)  # its end; it is closed with the others
+            more = streams[0].read(BLOCK_BYTES - len(block))
+        block += more
+    return block
+
+
+def digest_of(path: Path, name: str, *after: Path) -> Payload:
+    """Reads a file, and those `after` it, and returns their size and their digest under a name."""
     digest = Digest(name)
-    for block in blocks(path):
+    for block in blocks(path, 0, *after):
         digest.update(block)
     return digest.payload()
 
@@ -100,21 +118,98 @@ def write_payload(path: Path, data: bytes | memoryview, name: str) -> Payload:
 
     Raises: OSError, with `errno.ENOSPC` when there is no room.
     """
-    view, digest = memoryview(data), Digest(name)
-    check_room(path.parent, len(view))
-    part = part_of(path)
-    try:
-        with _private(part, os.O_TRUNC) as handle:
-            for start in range(0, len(view), BLOCK_BYTES):
-                block = view[start : start + BLOCK_BYTES]
-                digest.update(block)
-                _write_all(handle.fileno, block)
-            os.fsync(handle.fileno)
-        publish(part, path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-    return digest.payload()
+    check_room(path.parent, len(data))
+    with PayloadWriter(path, name) as writer:
+        writer.write(memoryview(data))
+        return writer.publish()
+
+
+class PayloadWriter:
+    """A payload as it is made: written, hashed and brought to the disk at once. Leave the block for what was not whole.
+
+    `path`: where it lies once `publish` has returned. What was written is synced in a thread of its own while more is
+    made, so that the last sync has little left to wait for.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path, self._digest, self._piece = path, Digest(name), bytearray()
+        self._handle = _private(part_of(path), os.O_TRUNC)
+        self._syncs = Syncs(self._handle.fileno)
+
+    def write(self, data: memoryview) -> int:
+        """Adds bytes at the end. Raises: OSError when they do not fit on the disk."""
+        for start in range(0, len(data), BLOCK_BYTES):
+            block = data[start : start + BLOCK_BYTES]
+            _write_all(self._handle.fileno, block)
+            self._syncs.wrote(len(block))
+            self._hash(block)
+        return len(data)
+
+    def finish(self) -> Payload:
+        """All is written and on disk when this returns, under the name of a part."""
+        if self._piece:
+            self._digest.update(memoryview(self._piece))
+        self._syncs.finish()
+        return self._digest.payload()
+
+    def publish(self) -> Payload:
+        """The file is there whole and on disk when this returns."""
+        payload = self.finish()
+        publish(part_of(self._path), self._path)
+        return payload
+
+    def _hash(self, data: memoryview) -> None:
+        """The digest is made of pieces of 64 KiB; what is left over waits for the next bytes."""
+        if self._piece:
+            missing = PIECE_BYTES - len(self._piece)
+            self._piece += data[:missing]
+            data = data[missing:]
+            if len(self._piece) < PIECE_BYTES:
+                return
+            self._digest.update(memoryview(bytes(self._piece)))
+            self._piece.clear()
+        whole = whole_pieces(len(data))
+        self._digest.update(data[:whole])
+        self._piece += data[whole:]
+
+    def __enter__(self) -> PayloadWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        self._syncs.close()
+        self._handle.close()
+        if kind is not None:
+            part_of(self._path).unlink(missing_ok=True)
+
+
+class Syncs:
+    """Brings a file to the disk in the background, `SYNC_BYTES` at a time, one sync at once."""
+
+    def __init__(self, fileno: int) -> None:
+        self._fileno, self._unsynced = fileno, 0
+        self._thread: ThreadPoolExecutor | None = None
+        self._under_way: Future[None] | None = None
+
+    def wrote(self, size: int) -> None:
+        """So many bytes were added. Raises: OSError of a sync before."""
+        self._unsynced += size
+        if self._unsynced < SYNC_BYTES or (self._under_way is not None and not self._under_way.done()):
+            return
+        if self._under_way is not None:
+            self._under_way.result()
+        self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="sync")
+        self._unsynced, self._under_way = 0, self._thread.submit(os.fdatasync, self._fileno)
+
+    def finish(self) -> None:
+        """All that was written is on disk when this returns. Raises: OSError."""
+        if self._under_way is not None:
+            self._under_way.result()
+        os.fsync(self._fileno)
+
+    def close(self) -> None:
+        """Wait for what is under way, so that the file may be closed."""
+        if self._thread is not None:
+            self._thread.shutdown()
 
 
 class Part:

@@ -8,11 +8,14 @@ from pathlib import Path
 from learning.storage import make_private_dir
 from protocol.link.parts import part_of
 
-REQUEST, ANSWER = "request", "answer"
+REQUEST, ANSWER, BODY = "request", "answer", "body"
 
 
 class Files:
-    """The payloads of tasks: `<task>.request`, `<task>.answer`, and `<task>.answer.part` while it arrives."""
+    """The payloads of tasks: `<task>.request`, `<task>.answer`, and `<task>.answer.part` while it arrives.
+
+    `<name>.body` is what the requests of several tasks end with, there once for all of them.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = make_private_dir(folder)
@@ -22,6 +25,13 @@ class Files:
 
     def answer(self, task: str) -> Path:
         return self.folder / f"{task}.{ANSWER}"
+
+    def body(self, name: str) -> Path:
+        return self.folder / f"{name}.{BODY}"
+
+    def request_parts(self, task: str, body: str | None) -> tuple[Path, ...]:
+        """The files that a task's request is made of, one after the other."""
+        return (self.request(task), *([self.body(body)] if body is not None else []))
 
     def drop_request(self, task: str) -> None:
         """The site has answered: its request is needed no more."""
@@ -35,8 +45,9 @@ class Files:
             path.unlink(missing_ok=True)
 
     def drop_others(self, kept: Collection[str], before: float) -> int:
-        """Delete the payloads of all tasks but those of `kept`, which a crash may have left; returns how many files.
+        """Delete the payloads of all tasks and the bodies but those of `kept`, which a crash may have left.
 
+        Returns how many files.
         Files that were written to since `before` (seconds since 1970) stay: a run may be about to name them.
         """
         dropped = 0

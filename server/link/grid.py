@@ -8,15 +8,19 @@ its name pushes the same requests, which are not repeated, and gets the same rep
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from privacy.errors import ConfigError, ProtocolError
 from privacy.sealing import peek_context
+from protocol.held import SealedFile, Write
 from protocol.link.flower import answer_message, become_coordinator, failure_message, node_of
+from protocol.link.parts import PayloadWriter, check_room
 from protocol.link.terms import Failure
-from protocol.payload import unwrap_sealed
+from protocol.payload import sealed_array
 from server.link.presence import Presence
 from server.link.rows import Order, Task
 from server.link.serve import PRESENT_S
@@ -79,6 +83,23 @@ class LinkGrid(Grid):
         """Replies as they come, for a strategy without layers around this Grid; `WindowGrid` is what asks."""
         return WindowGrid(self, WINDOW).send_and_receive(messages, timeout=timeout)
 
+    def keep_common(self, size: int, write: Write) -> Path:
+        """Have what several requests end with, about `size` bytes, written once: whole, on disk when this returns.
+
+        A request that goes on with it is a `SealedFile` of this path.
+        """
+        path = self._store.files.body(self._store.new_body())
+        with _no_room_is_an_error(path.parent):
+            check_room(path.parent, size)
+            with PayloadWriter(path, path.name) as writer:
+                write(writer)
+                writer.publish()
+        return path
+
+    def drop_common(self, path: Path) -> None:
+        """No more requests go on with it; it is kept as long as a task needs it."""
+        self._store.drop_unused_body(path.stem)
+
     def withdraw(self, message_ids: Iterable[str]) -> None:
         """Nobody waits for these any more: their sites are told, and what comes is late."""
         self._store.expire(self._run, message_ids)
@@ -88,10 +109,13 @@ class LinkGrid(Grid):
         tasks = [task.id for task in self._store.unfinished(self._run, before_round)]
         self._store.settle(self._run, [task for task in tasks if task in self._taken])
         self._store.expire(self._run, [task for task in tasks if task not in self._taken])
+        self._store.drop_bodies(self._run, before_round)
 
     def _push(self, message: Message) -> str:
-        sealed = unwrap_sealed(message.content)
-        place, site = peek_context(sealed), self._site(message.metadata.dst_node_id)
+        sealed = sealed_array(message.content)
+        body = sealed.path.stem if isinstance(sealed, SealedFile) else None
+        data = sealed.head if isinstance(sealed, SealedFile) else sealed.data
+        place, site = peek_context(data), self._site(message.metadata.dst_node_id)
         if place.run != self._run:
             raise ProtocolError("a request", expected=f"one of the run {self._run}", found="another run's")
         if place.round > self._round:
@@ -104,15 +128,8 @@ class LinkGrid(Grid):
             kind=message.metadata.message_type,
             round=place.round,
         )
-        try:
-            return self._store.push(order, sealed)
-        except OSError as error:
-            raise ConfigError(
-                f"the folder {self._store.files.folder}",
-                expected=f"room for {len(sealed)} bytes",
-                found=str(error.strerror),
-                remedy="make room, then resume the run",
-            ) from None
+        with _no_room_is_an_error(self._store.files.folder):
+            return self._store.push(order, data, body)
 
     def _site(self, node: int) -> str:
         for site in self._sites():
@@ -125,4 +142,17 @@ class LinkGrid(Grid):
         if task.state is not State.COMMITTED:
             failure = Failure.EXPIRED if task.state is State.EXPIRED else task.failure or Failure.RAISED
             return failure_message(failure, task=task.id, node=node, kind=kind)
-        return answer_message(self._store.files.answer(task.id).read_bytes(), task=task.id, node=node, kind=kind)
+        return answer_message(SealedFile(self._store.files.answer(task.id)), task=task.id, node=node, kind=kind)
+
+
+@contextmanager
+def _no_room_is_an_error(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"the folder {folder}",
+            expected="room for what is sent",
+            found=str(error.strerror),
+            remedy="make room, then resume the run",
+        ) from None

@@ -11,12 +11,12 @@ from protocol.link.parts import Payload
 from protocol.link.terms import Failure
 from server.link.states import State
 
-SCHEMA = 1
+SCHEMA = 2
 TABLES = """
 CREATE TABLE IF NOT EXISTS tasks (
   id TEXT PRIMARY KEY, run TEXT NOT NULL, key TEXT NOT NULL, site TEXT NOT NULL, kind TEXT NOT NULL,
   round INTEGER NOT NULL, state TEXT NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL,
-  answer_size INTEGER, answer_digest BLOB, failure INTEGER, pushed REAL NOT NULL, changed REAL NOT NULL,
+  answer_size INTEGER, answer_digest BLOB, failure INTEGER, pushed REAL NOT NULL, changed REAL NOT NULL, body TEXT,
   UNIQUE (run, key));
 CREATE INDEX IF NOT EXISTS tasks_of_a_site ON tasks (site, state);
 CREATE INDEX IF NOT EXISTS tasks_of_a_run ON tasks (run, state);
@@ -24,13 +24,15 @@ CREATE TABLE IF NOT EXISTS late (
   task TEXT PRIMARY KEY, run TEXT NOT NULL, site TEXT NOT NULL, round INTEGER NOT NULL, times INTEGER NOT NULL,
   first REAL NOT NULL, last REAL NOT NULL);
 """
+FROM_1 = "ALTER TABLE tasks ADD COLUMN body TEXT"
+"""What makes a store of version 1 one of version 2."""
 TASKS = (
-    "SELECT id, run, key, site, kind, round, state, size, digest, answer_size, answer_digest, failure, pushed, changed "
-    "FROM tasks "
+    "SELECT id, run, key, site, kind, round, state, size, digest, answer_size, answer_digest, failure, pushed, "
+    "changed, body FROM tasks "
 )
 NEW_TASK = (
-    "INSERT INTO tasks (id, run, key, site, kind, round, state, size, digest, pushed, changed) "
-    "VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (run, key) DO NOTHING"
+    "INSERT INTO tasks (id, run, key, site, kind, round, state, size, digest, pushed, changed, body) "
+    "VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (run, key) DO NOTHING"
 )
 IN_STATES = "state IN (SELECT value FROM json_each(?)) "
 LATE = "SELECT task, run, site, round, times, first, last FROM late "
@@ -50,7 +52,10 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A row: an order, the payload to fetch, and how far it is. `pushed`, `changed`: seconds since 1970."""
+    """A row: an order, the payload to fetch, and how far it is. `pushed`, `changed`: seconds since 1970.
+
+    `body`: the name of the common body that the payload ends with, None where it has none.
+    """
 
     id: str
     order: Order
@@ -60,6 +65,7 @@ class Task:
     failure: Failure | None
     pushed: float
     changed: float
+    body: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +88,8 @@ def states(wanted: Collection[State]) -> str:
 
 def task_of(row: tuple[Any, ...]) -> Task:
     """A row of `TASKS`."""
-    name, run, key, site, kind, number, state, size, digest, answer_size, answer_digest, failure, pushed, changed = row
+    name, run, key, site, kind, number, state, size, digest, *later = row
+    answer_size, answer_digest, failure, pushed, changed, body = later
     return Task(
         id=name,
         order=Order(run=run, key=key, site=site, kind=kind, round=number),
@@ -92,6 +99,7 @@ def task_of(row: tuple[Any, ...]) -> Task:
         failure=None if failure is None else Failure(failure),
         pushed=pushed,
         changed=changed,
+        body=body,
     )
 
 

@@ -223,7 +223,8 @@ class LinkService:
             _check_open(task)
             if request.offset % PIECE_BYTES or not 0 <= request.offset < task.request.size:
                 raise RefusedError(Refused.OFFSET, f"expected a multiple of {PIECE_BYTES} below {task.request.size}")
-            offset, source = request.offset, blocks(self._store.files.request(task.id), request.offset)
+            first, *after = self._store.files.request_parts(task.id, task.body)
+            offset, source = request.offset, blocks(first, request.offset, *after)
             try:
                 while block := await self._disk(lambda: next(source, b"")):
                     await self._moving(context.write(block), "down")
@@ -251,9 +252,13 @@ class LinkService:
                 await self._receive(_Incoming(context, peer, task, replaced), offset)
 
     async def _receive(self, incoming: _Incoming, offset: int) -> None:
-        """Take the stream's messages to the disk, each with an ack; what is synced is what a crash leaves."""
+        """Take the stream's messages to the disk, each with an ack; what is synced is what a crash leaves.
+
+        More is taken while a sync goes on, and nothing counts before `_commit` has synced all of it.
+        """
         task, size = incoming.task, incoming.size
         part = await self._disk(partial(Part, self._store.files.answer(task.id)))
+        syncing: asyncio.Future[None] | None = None
         try:
             if part.size != offset:
                 raise RefusedError(Refused.OFFSET, f"expected to go on from {part.size}, found {offset}")
@@ -264,11 +269,16 @@ class LinkService:
                     await self._disk(partial(part.append, block))
                 self.counters.add(Count.BYTES_IN, task.order.site, len(block))
                 if part.size - synced >= SYNC_BYTES or part.size == size:
-                    await self._disk(part.sync)
+                    if syncing is not None:
+                        await syncing
+                    syncing, synced = asyncio.ensure_future(self._disk(part.sync)), part.size
                     await self._still_wanted(incoming.peer, task, "upload", part.size, size)
-                    synced = part.size
                 await self._moving(incoming.ack(part.size), "up")
+            if syncing is not None:
+                await syncing
         finally:
+            if syncing is not None:
+                await asyncio.wait({syncing})  # the file stays open for it
             part.close()
 
     # What the calls share.

@@ -18,10 +18,20 @@ from typing import Any
 
 from learning.storage import make_private_dir
 from privacy.errors import ConfigError, ProtocolError
-from protocol.link.parts import Payload, answer_name, commit_part, part_of, part_size, request_name, write_payload
+from protocol.link.parts import (
+    Payload,
+    answer_name,
+    commit_part,
+    digest_of,
+    part_of,
+    part_size,
+    request_name,
+    write_payload,
+)
 from protocol.link.terms import Failure
 from server.link.files import Files
 from server.link.rows import (
+    FROM_1,
     IN_STATES,
     LATE,
     NEW_LATE,
@@ -72,12 +82,14 @@ class Store:
         self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
-        version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-        if version > SCHEMA:
-            raise ConfigError(
-                f"{path}", expected=f"a store of version {SCHEMA}", found=str(version), remedy="install the release"
-            )
         with self._transaction():
+            version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+            if version > SCHEMA:
+                raise ConfigError(
+                    f"{path}", expected=f"a store of version {SCHEMA}", found=str(version), remedy="install the release"
+                )
+            if version == 1:
+                self._db.execute(FROM_1)
             for statement in TABLES.split(";"):
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA user_version={SCHEMA}")
@@ -88,8 +100,14 @@ class Store:
 
     # The run's side.
 
-    def push(self, order: Order, data: bytes | memoryview) -> str:
+    def new_body(self) -> str:
+        """A name for what several requests will end with; whoever has it writes the file `files.body(name)`."""
+        return secrets.token_hex(16)
+
+    def push(self, order: Order, data: bytes | memoryview, body: str | None = None) -> str:
         """Queue a task with its payload; returns its id. A task of that run and key that is there is not repeated.
+
+        `body`: the name of a body, on disk, that the payload goes on with after `data`.
 
         Raises: ProtocolError when its answer was taken and let go of, or when the key stands for another order;
         OSError when the payload finds no room.
@@ -98,13 +116,15 @@ class Store:
         if found is None:
             task = secrets.token_hex(16)
             payload = write_payload(self.files.request(task), data, request_name(task))
+            if body is not None:
+                payload = digest_of(self.files.request(task), request_name(task), self.files.body(body))
             now = self._clock()
             with self._transaction():
                 self._db.execute(
                     NEW_TASK,
                     (
                         *(task, order.run, order.key, order.site, order.kind, order.round, State.QUEUED),
-                        *(payload.size, payload.digest, now, now),
+                        *(payload.size, payload.digest, now, now, body),
                     ),
                 )
             found = self._by_key(order)
@@ -142,6 +162,23 @@ class Store:
                     self._note_late(found)
                 self._move(task, State.EXPIRED)
             self.files.drop(task)
+
+    def drop_bodies(self, run: str, before_round: int | None = None) -> None:
+        """Let go of the bodies of a run's rounds before one, or of all, but for those that an open task needs.
+
+        Not done with the last task of a body: a run that pushes a few at a time may be about to push the next.
+        """
+        for name in {task.body for task in self._of_run(run, list(State)) if task.body is not None}:
+            tasks = [task_of(row) for row in self._rows(TASKS + "WHERE run=? AND body=?", run, name)]
+            if any(task.state in OPEN for task in tasks):
+                continue
+            if before_round is None or all(task.order.round < before_round for task in tasks):
+                self.files.body(name).unlink(missing_ok=True)
+
+    def drop_unused_body(self, name: str) -> None:
+        """Delete a body that no task came to name: all of its requests had been pushed before."""
+        if not self._rows("SELECT 1 FROM tasks WHERE body=? LIMIT 1", name):
+            self.files.body(name).unlink(missing_ok=True)
 
     def unfinished(self, run: str, before_round: int | None = None) -> list[Task]:
         """The run's tasks that are neither delivered nor expired, of rounds before one, or of all."""
@@ -252,7 +289,9 @@ class Store:
         A run may be writing one at this moment, and its row comes after it: what is younger than an hour stays.
         """
         rows = self._rows(TASKS + "WHERE " + IN_STATES, states({*OPEN, *READY}))
-        return self.files.drop_others({str(row[0]) for row in rows}, self._clock() - LEFTOVER_S)
+        tasks = [task_of(row) for row in rows]
+        kept = {task.id for task in tasks} | {task.body for task in tasks if task.body is not None}
+        return self.files.drop_others(kept, self._clock() - LEFTOVER_S)
 
     def _note_late(self, task: Task) -> None:
         now = self._clock()

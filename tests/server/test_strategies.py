@@ -7,7 +7,14 @@ Reddi et al. do not: the rule here says so. The site updates are those that came
 
 import numpy as np
 import pytest
+from flwr.app import Error, Message, MetricRecord, RecordDict
+from flwr.serverapp.strategy import FedAvg
 
+from protocol.job import FederationSection
+from protocol.link.flower import become_coordinator
+from protocol.messages import ARRAYS, METRICS, TRAIN, WEIGHT
+from protocol.payload import arrays_record
+from server.strategies import make_strategy
 from tests.federation import Federation
 
 SIZES = {"site-01": 20, "site-02": 10, "site-03": 5}
@@ -100,3 +107,26 @@ def test_fedprox_pulls_the_update_towards_the_rounds_first_model_the_more_the_la
         # mu is FedProx's alone: without it, and under another strategy, the update is the same bit for bit.
         for name, value in free.updates[0][site].items():
             assert np.array_equal(value, plain.updates[0][site][name])
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "fedprox"])
+def test_the_mean_of_one_reply_is_that_reply_and_flowers_own_mean_agrees(strategy):
+    become_coordinator()
+    arrays = arrays_record({"x": np.random.default_rng(3).standard_normal(1000).astype(np.float32)})
+    content = RecordDict({ARRAYS: arrays, METRICS: MetricRecord({WEIGHT: 1.75})})
+    request = Message(RecordDict(), dst_node_id=2, message_type=TRAIN)
+    reply = Message(content, reply_to=request)
+    ours, metrics = make_strategy(FederationSection(strategy=strategy), 2).aggregate_train(1, [reply])
+    flowers, same = FedAvg(weighted_by_key=WEIGHT, arrayrecord_key=ARRAYS).aggregate_train(1, [reply])
+    assert ours is arrays
+    assert np.array_equal(ours["x"].numpy(), flowers["x"].numpy())
+    assert metrics == same
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "fedprox"])
+def test_no_reply_is_no_mean(strategy):
+    become_coordinator()
+    failed = Message(Error(code=0, reason="none"), reply_to=Message(RecordDict(), dst_node_id=2, message_type=TRAIN))
+    for replies in ([], [failed]):
+        found = make_strategy(FederationSection(strategy=strategy), 2).aggregate_train(1, replies)
+        assert found == (None, None)

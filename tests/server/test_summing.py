@@ -15,7 +15,7 @@ from protocol.payload import arrays_record, record_arrays
 from server.layer import GridLayer
 from server.record import RunRecord
 from server.rounds import Share
-from server.summing import LARGEST, MOST_SITES, Sum, SummingGrid
+from server.summing import LARGEST, MOST_SITES, STEP, Sum, SummingGrid
 from tests.memory_grid import MemoryGrid
 
 SHAPES = {"bias": (3,), "weight": (4, 3)}
@@ -328,3 +328,26 @@ def test_the_memory_of_a_round_does_not_grow_with_the_number_of_sites():
         return most
 
     assert peak(24) - peak(4) < 4 * 250_000  # less than one more update, where 20 more would be 20 MB
+
+
+@pytest.mark.parametrize("size", [0, 1, STEP - 1, STEP, STEP + 1, 2 * STEP + 3])
+def test_a_sum_in_stretches_is_the_sum_of_all_entries_at_once(size):
+    random = np.random.default_rng(size)
+    model = {"x": random.standard_normal(size).astype(np.float32)}
+    updates, weights = [random.standard_normal(size).astype(np.float32) for _ in range(3)], [1.0, 0.25, 0.7]
+    total = Sum(model)
+    for update, weight in zip(updates, weights, strict=True):
+        total.add({"x": update}, weight)
+    steps = sum(
+        np.rint(u.astype(np.float64) * (w * 2.0**40)).astype(np.int64) for u, w in zip(updates, weights, strict=True)
+    )
+    expected = (model["x"].astype(np.float64) + steps / (2.0**40 * total.weight)).astype(np.float32)
+    assert np.array_equal(total.mean_onto(model)["x"], expected)
+    assert np.array_equal(total.turned_onto(model)["x"], expected)
+
+
+def test_a_sum_that_was_turned_onto_the_model_is_used_up():
+    total = Sum(MODEL)
+    total.add(drawn(1), 1.0)
+    total.turned_onto(MODEL)
+    assert total._sums == {}

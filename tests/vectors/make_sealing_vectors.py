@@ -1,4 +1,4 @@
-"""Adds messages of the suite that is sealed with now to sealing.json: python -m tests.vectors.make_sealing_vectors
+"""Adds to sealing.json the messages that it has not got yet: python -m tests.vectors.make_sealing_vectors
 
 The keys come from fixed seeds; the sealed bytes differ at every run, because HPKE encapsulates with fresh randomness.
 They are made once and kept: a later version that cannot open them has changed the format.
@@ -6,6 +6,7 @@ They are made once and kept: a later version that cannot open them has changed t
 
 import base64
 import hashlib
+import io
 import json
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from privacy.sealing import Direction, Identity, SealContext, root_hash, seal
-from privacy.sealing.suites import SEALING_SUITE
+from privacy.sealing import CommonBody, Direction, Identity, SealContext, root_hash, seal, seal_body, seal_naming
+from privacy.sealing.suites import COMMON_SUITE, SEALING_SUITE
 
 NAMES = ("coordinator", "hospital-a", "hospital-b", "bank-c")
 DOWN, UP = Direction.DOWN, Direction.UP
@@ -25,6 +26,12 @@ CASES = (
     ("hello-to-all", 300, "coordinator", ("hospital-a", "hospital-b", "bank-c"), DOWN, "*", 1, 0, "plan"),
     ("one-full-chunk", 65_536, "hospital-b", ("coordinator",), UP, "hospital-b", 2, 7, "update"),
     ("two-chunks", 65_537, "bank-c", ("coordinator",), UP, "Zürich/bank-c", 2**64 - 1, 2**64 - 1, "update"),
+)
+COMMON = ("common", 65_537)
+"""Of the body that these name: what its plaintext is the SHAKE-256 of, and its length."""
+NAMING = (
+    ("round-to-a", 300, "coordinator", ("hospital-a",), DOWN, "hospital-a", 3, 8, "train"),
+    ("round-to-b", 0, "coordinator", ("hospital-b",), DOWN, "hospital-b", 3, 9, "train"),
 )
 
 
@@ -38,40 +45,50 @@ def identity(name: str) -> Identity:
     )
 
 
+def shake(name: str, length: int) -> bytes:
+    return hashlib.shake_256(name.encode()).digest(length)
+
+
+def made(case: tuple, keys: dict[str, Identity], body: CommonBody | None = None, after: bytes = b"") -> dict:
+    name, length, sender, recipients, direction, site, number, sequence, content_type = case
+    context = SealContext(
+        run="run-7", round=number, site=site, direction=direction, sequence=sequence, content_type=content_type
+    )
+    ends = {
+        "context": context, "sender": keys[sender], "recipients": [keys[each].public() for each in recipients]
+    }  # fmt: skip
+    plain = shake(name, length)
+    sealed = seal(plain, **ends) if body is None else seal_naming(body, [plain], **ends)
+    return {
+        "name": name,
+        "suite": (SEALING_SUITE if body is None else COMMON_SUITE).value,
+        "plaintext": {"shake_256_of": name, "length": length},
+        "sender": sender,
+        "recipients": recipients,
+        "run": context.run,
+        "round": number,
+        "site": site,
+        "direction": direction.name,
+        "sequence": sequence,
+        "content_type": content_type,
+        "root_hash": root_hash(sealed).hex(),
+        "sealed": text(sealed + after),
+    }
+
+
 def text(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
 def main() -> None:
     keys = {name: identity(name) for name in NAMES}
-    vectors = []
-    for name, length, sender, recipients, direction, site, number, sequence, content_type in CASES:
-        context = SealContext(
-            run="run-7", round=number, site=site, direction=direction, sequence=sequence, content_type=content_type
-        )
-        sealed = seal(
-            hashlib.shake_256(name.encode()).digest(length),
-            context=context,
-            sender=keys[sender],
-            recipients=[keys[recipient].public() for recipient in recipients],
-        )
-        vectors.append(
-            {
-                "name": name,
-                "suite": SEALING_SUITE.value,
-                "plaintext": {"shake_256_of": name, "length": length},
-                "sender": sender,
-                "recipients": recipients,
-                "run": context.run,
-                "round": number,
-                "site": site,
-                "direction": direction.name,
-                "sequence": sequence,
-                "content_type": content_type,
-                "root_hash": root_hash(sealed).hex(),
-                "sealed": text(sealed),
-            }
-        )
+    written = io.BytesIO()
+    body = seal_body([shake(*COMMON)], written)
+    vectors = [made(case, keys) for case in CASES]
+    vectors += [
+        {**made(case, keys, body, written.getvalue()), "common": {"shake_256_of": COMMON[0], "length": COMMON[1]}}
+        for case in NAMING
+    ]
     identities = {
         name: {
             "private": text(key.to_bytes()),
@@ -81,8 +98,10 @@ def main() -> None:
         for name, key in keys.items()
     }
     path = Path(__file__).with_name("sealing.json")
-    kept = [each for each in json.loads(path.read_text("utf-8"))["vectors"] if each["suite"] != SEALING_SUITE.value]
-    content = {"format": "cloister/v1/seal", "identities": identities, "vectors": kept + vectors}
+    kept = json.loads(path.read_text("utf-8"))["vectors"]
+    there = {(each["suite"], each["name"]) for each in kept}
+    new = [each for each in vectors if (each["suite"], each["name"]) not in there]
+    content = {"format": "cloister/v1/seal", "identities": identities, "vectors": kept + new}
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 

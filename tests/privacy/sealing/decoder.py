@@ -39,10 +39,23 @@ def hpke_open(wrapped, mlkem_seed, x25519_key, info):
     return AESGCM(key).decrypt(nonce, wrapped[1120:], None)
 
 
+def chunks(data, at, length, file_key, header_hash, hashed):
+    """Opens `length` bytes in chunks from `at` on: the plaintext, the commitment, the root hash, where they end."""
+    name, prk, count = b"cloister/v1/seal/", mac(header_hash, file_key), max(1, -(-length // 65536))
+    commitment, plaintext, leaves = mac(prk, fr(name + b"key-commitment"), b"\x01"), b"", b""
+    aead = AESGCM(mac(prk, fr(name + b"chunk-key"), b"\x01"))
+    for i in range(count):
+        last, chunk = bytes([i == count - 1]), data[at : at + min(65536, length - 65536 * i) + 16]
+        plaintext += aead.decrypt(i.to_bytes(11, "big") + last, chunk, None)
+        leaves += hashed(fr(name + b"chunk", i.to_bytes(8, "big"), last) + chunk).digest()
+        at += len(chunk)
+    return plaintext, commitment, sha(fr(name + b"root", header_hash, commitment, count.to_bytes(8, "big")), leaves), at
+
+
 def decode(sealed, private, public, sender_public):
     seed, x25519_key, name = private[36:100], private[104:136], b"cloister/v1/seal/"
     assert sealed[:16] == b"cloister/v1/seal"
-    suite, leaf_hash = sealed[16:18], {b"\0\1": hashlib.sha256, b"\0\2": blake3}[sealed[16:18]]
+    suite, hashed = sealed[16:18], {b"\0\1": hashlib.sha256, b"\0\2": blake3, b"\0\3": blake3}[sealed[16:18]]
     at = 22 + int.from_bytes(sealed[18:22], "big")
     context, sender_id = sealed[22:at], sealed[at : at + 32]
     assert sender_id == sha(fr(b"cloister/v1/identity-id", sender_public))
@@ -52,17 +65,18 @@ def decode(sealed, private, public, sender_public):
     own = sha(fr(b"cloister/v1/identity-id", public))
     context_hash = sha(fr(name + b"context-hash", context))
     file_key = hpke_open(stanzas[own], seed, x25519_key, fr(name + b"stanza", suite, sender_id, own, context_hash))
-    header_hash, commitment = sha(fr(name + b"header"), sealed[:end]), sealed[end : end + 32]
-    prk, at, chunks = mac(header_hash, file_key), end + 32, max(1, -(-length // 65536))
-    assert commitment == mac(prk, fr(name + b"key-commitment"), b"\x01")
-    aead, plaintext, leaves = AESGCM(mac(prk, fr(name + b"chunk-key"), b"\x01")), b"", b""
-    for i in range(chunks):
-        last = bytes([i == chunks - 1])
-        chunk = sealed[at : at + min(65536, length - 65536 * i) + 16]
-        plaintext += aead.decrypt(i.to_bytes(11, "big") + last, chunk, None)
-        leaf = fr(name + b"chunk", i.to_bytes(8, "big"), last) + chunk
-        leaves, at = leaves + leaf_hash(leaf).digest(), at + len(chunk)
-    root = sha(fr(name + b"root", header_hash, commitment, chunks.to_bytes(8, "big")), leaves)
-    assert sealed[at : at + 32] == root and len(sealed) == at + 96 and len(plaintext) == length
-    Ed25519PublicKey.from_public_bytes(sender_public[-32:]).verify(sealed[-64:], fr(name + b"signature", root))
-    return context, plaintext, root
+    header_hash = sha(fr(name + b"header"), sealed[:end])
+    plaintext, commitment, root, at = chunks(sealed, end + 32, length, file_key, header_hash, hashed)
+    assert sealed[end : end + 32] == commitment and sealed[at : at + 32] == root and len(plaintext) == length
+    signed = fr(name + b"signature", root)
+    Ed25519PublicKey.from_public_bytes(sender_public[-32:]).verify(sealed[at + 32 : at + 96], signed)
+    common, at = None, at + 96
+    if suite == b"\0\3":
+        assert sealed[at : at + 18] == b"cloister/v1/body" + suite
+        length, header_hash = int.from_bytes(sealed[at + 18 : at + 26], "big"), sealed[at : at + 26]
+        header_hash = sha(fr(name + b"body-header"), header_hash)
+        common, _, named, at = chunks(sealed, at + 26, length, plaintext[:32], header_hash, hashed)
+        assert named == plaintext[32:64] and len(common) == length
+        plaintext = plaintext[64:]
+    assert len(sealed) == at
+    return context, plaintext, root, common

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import tracemalloc
 from dataclasses import replace
 
 from privacy.sealing import Direction, Identity, SealContext, open_sealed, open_stream, seal
@@ -33,6 +34,15 @@ def open_from_file(sealed, *, context=CONTEXT, sender=SITE, recipient=COORDINATO
 
 
 BOTH_WAYS = [open_in_memory, open_from_file]
+
+
+def peak_bytes(action):
+    tracemalloc.start()
+    try:
+        result = action()
+        return result, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def moved(**changes):

@@ -2,7 +2,6 @@
 
 import io
 import os
-import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -22,6 +21,7 @@ from tests.privacy.sealing.parties import (
     header_length,
     open_in_memory,
     payload,
+    peak_bytes,
     sealed_message,
 )
 
@@ -54,15 +54,6 @@ class Shrinking(io.BytesIO):
 class Full(io.BytesIO):
     def write(self, data):
         return None
-
-
-def peak_bytes(action):
-    tracemalloc.start()
-    try:
-        result = action()
-        return result, tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("size", SIZES)

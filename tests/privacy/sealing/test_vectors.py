@@ -2,12 +2,25 @@
 
 import base64
 import hashlib
+import io
 import json
 from pathlib import Path
 
 import pytest
 
-from privacy.sealing import Direction, Identity, PublicIdentity, SealContext, open_sealed, peek_context, root_hash, seal
+from privacy.sealing import (
+    Direction,
+    Identity,
+    PublicIdentity,
+    SealContext,
+    open_message,
+    open_sealed,
+    peek_context,
+    root_hash,
+    seal,
+    seal_body,
+    seal_naming,
+)
 from tests.privacy.sealing import decoder
 
 STORED = json.loads((Path(__file__).parents[2] / "vectors" / "sealing.json").read_text("utf-8"))
@@ -27,6 +40,11 @@ def plaintext_of(vector):
     return hashlib.shake_256(vector["name"].encode()).digest(vector["plaintext"]["length"])
 
 
+def common_of(vector):
+    named = vector.get("common")
+    return named and hashlib.shake_256(named["shake_256_of"].encode()).digest(named["length"])
+
+
 EACH = [pytest.param(v, r, id=f"{v['suite']}-{v['name']}-{r}") for v in VECTORS for r in v["recipients"]]
 
 
@@ -37,15 +55,18 @@ def test_stored_bytes_open_for_every_recipient(vector, recipient):
     assert open_sealed(sealed, context=context_of(vector), sender=sender, recipient=own) == plaintext_of(vector)
     assert root_hash(sealed).hex() == vector["root_hash"]
     assert peek_context(sealed) == context_of(vector)
+    opened = open_message(io.BytesIO(sealed), len(sealed), context=context_of(vector), sender=sender, recipient=own)
+    assert (opened.own, opened.common) == (plaintext_of(vector), common_of(vector))
+    assert opened.root.hex() == vector["root_hash"]
 
 
 @pytest.mark.parametrize(("vector", "recipient"), EACH)
 def test_the_independent_decoder_reads_stored_bytes(vector, recipient):
     keys, sender = IDENTITIES[recipient], IDENTITIES[vector["sender"]]
-    context, plaintext, root = decoder.decode(
+    context, plaintext, root, common = decoder.decode(
         raw(vector["sealed"]), raw(keys["private"]), raw(keys["public"]), raw(sender["public"])
     )
-    assert plaintext == plaintext_of(vector)
+    assert (plaintext, common) == (plaintext_of(vector), common_of(vector))
     assert context == context_of(vector).to_bytes()
     assert root.hex() == vector["root_hash"]
 
@@ -58,6 +79,17 @@ def test_the_independent_decoder_reads_fresh_bytes(size):
     sealed = seal(plaintext, context=context, sender=sender, recipients=[recipient.public(), sender.public()])
     public, sender_public = recipient.public().to_bytes(), sender.public().to_bytes()
     assert decoder.decode(sealed, recipient.to_bytes(), public, sender_public)[1] == plaintext
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 131_072, 131_073])
+def test_the_independent_decoder_reads_a_fresh_common_body(size):
+    sender, recipient, out = Identity.generate(), Identity.generate(), io.BytesIO()
+    body = seal_body([hashlib.shake_256(b"fresh").digest(size)], out)
+    context = context_of(VECTORS[0])
+    sealed = seal_naming(body, [b"own"], context=context, sender=sender, recipients=[recipient.public()])
+    public, sender_public = recipient.public().to_bytes(), sender.public().to_bytes()
+    found = decoder.decode(sealed + out.getvalue(), recipient.to_bytes(), public, sender_public)
+    assert found[1:] == (b"own", root_hash(sealed), hashlib.shake_256(b"fresh").digest(size))
 
 
 @pytest.mark.parametrize("name", IDENTITIES)

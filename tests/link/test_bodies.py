@@ -1,0 +1,218 @@
+"""What several requests end with lies at the coordinator once, goes to each, and stays while one may need it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+from flwr.app import Message
+
+from privacy.sealing import CommonBody, Direction, SealContext, seal_body, seal_naming
+from protocol.held import SealedFile
+from protocol.link.flower import node_of
+from protocol.link.parts import BLOCK_BYTES, PIECE_BYTES, blocks, digest_of, request_name, write_payload
+from protocol.payload import wrap_sealed
+from server.link.grid import LinkGrid
+from server.link.presence import Presence
+from server.link.rows import Order
+from server.link.states import State
+from server.link.store import LEFTOVER_S, Store
+from tests.link.light import answer_to, calls
+from tests.link.world import MIB, RUN, a_world, content, keys, replies
+
+SITES = ("a", "b", "c")
+
+
+class Bench:
+    """One run's grid over a store, without a server; a clock that tests move."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.now = home, 1_000_000.0
+        self.store = Store(home, lambda: self.now)
+        self.grid = self.again()
+
+    def again(self) -> LinkGrid:
+        """The grid as a run that was started again has it."""
+        return LinkGrid(self.store, Presence(self.home), run=RUN, sites=lambda: SITES)
+
+    def bodies(self) -> list[Path]:
+        return sorted(self.store.files.folder.glob("*.body"))
+
+    def answer(self, task: str) -> None:
+        """Bring an answer as an upload does."""
+        payload = write_payload(self.home / "scratch", b"an answer", f"answer/{task}")
+        self.store.offer(task, payload)
+        (self.home / "scratch").rename(self.store.files.folder / f"{task}.answer.part")
+        assert self.store.commit(task)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def keep(grid: LinkGrid, size: int = MIB + 5) -> tuple[Path, CommonBody]:
+    bodies: list[CommonBody] = []
+    plain = os.urandom(size)
+    path = grid.keep_common(size, lambda writer: bodies.append(seal_body([plain], writer)))
+    return path, bodies[0]
+
+
+def request(site: str, kept: tuple[Path, CommonBody], *, round_number: int = 1, sequence: int = 1) -> Message:
+    place = SealContext(
+        run=RUN, round=round_number, site=site, direction=Direction.DOWN, sequence=sequence, content_type="train"
+    )
+    head = seal_naming(kept[1], [b"own"], context=place, sender=keys(), recipients=[keys().public()])
+    return Message(wrap_sealed(SealedFile(kept[0], head=head)), dst_node_id=node_of(site), message_type="train")
+
+
+def push(grid: LinkGrid, site: str, kept: tuple[Path, CommonBody], **place: int) -> str:
+    (task,) = grid.push_messages([request(site, kept, **place)])
+    return task
+
+
+@pytest.mark.parametrize("first", [1, PIECE_BYTES, PIECE_BYTES + 1, BLOCK_BYTES, BLOCK_BYTES + 1])
+@pytest.mark.parametrize("second", [0, 1, BLOCK_BYTES - 1, 2 * BLOCK_BYTES + 3])
+def test_files_one_after_the_other_are_read_from_any_offset_as_if_they_were_one(
+    tmp_path: Path, first: int, second: int
+) -> None:
+    one, two = os.urandom(first), os.urandom(second)
+    (tmp_path / "one").write_bytes(one)
+    (tmp_path / "two").write_bytes(two)
+    whole = one + two
+    for offset in range(0, len(whole) + PIECE_BYTES, PIECE_BYTES):
+        found = list(blocks(tmp_path / "one", offset, tmp_path / "two"))
+        assert b"".join(found) == whole[offset:]
+        assert all(len(block) == BLOCK_BYTES for block in found[:-1])
+    (tmp_path / "whole").write_bytes(whole)
+    assert digest_of(tmp_path / "one", "n", tmp_path / "two") == digest_of(tmp_path / "whole", "n")
+
+
+def test_each_site_gets_its_own_head_and_the_body_that_lies_there_once(tmp_path: Path) -> None:
+    with a_world(tmp_path, "a", "b") as world:
+        port = world.server().port
+        for site in ("a", "b"):
+            world.daemon(site, port)
+        grid = world.grid()
+        kept = keep(grid, 3 * MIB + 7)
+        body = kept[0].read_bytes()
+        requests = {site: request(site, kept) for site in ("a", "b")}
+        tasks = {site: next(iter(grid.push_messages([each]))) for site, each in requests.items()}
+        found = replies(grid, list(tasks.values()))
+        for site, task in tasks.items():
+            head = requests[site].content["sealed"]["sealed"].head
+            assert content(found[task]) == answer_to(site, head + body)
+            assert calls(world.home(site)) == [f"{RUN} 1 1"]
+        assert [path.read_bytes() for path in kept[0].parent.glob("*.body")] == [body]
+
+
+def test_what_a_site_is_told_of_is_head_and_body_together(bench: Bench, tmp_path: Path) -> None:
+    kept = keep(bench.grid)
+    task = bench.store.task(push(bench.grid, "a", kept))
+    whole = tmp_path / "whole"
+    whole.write_bytes(bench.store.files.request(task.id).read_bytes() + kept[0].read_bytes())
+    assert task.request == digest_of(whole, request_name(task.id))
+    assert bench.store.files.request(task.id).stat().st_size < 10_000
+
+
+def test_a_body_stays_when_all_that_have_it_so_far_have_answered(bench: Bench) -> None:
+    kept = keep(bench.grid)
+    bench.answer(push(bench.grid, "a", kept))
+    assert bench.bodies() == [kept[0]]
+    task = push(bench.grid, "b", kept, sequence=2)
+    assert [path.exists() for path in bench.store.files.request_parts(task, kept[0].stem)] == [True, True]
+
+
+def test_a_body_goes_when_its_round_is_over(bench: Bench) -> None:
+    kept = keep(bench.grid)
+    answered, lost = push(bench.grid, "a", kept), push(bench.grid, "b", kept, sequence=2)
+    bench.answer(answered)
+    assert len(list(bench.grid.pull_messages([answered, lost]))) == 1
+    later = keep(bench.grid)
+    assert bench.bodies() == sorted([kept[0], later[0]])
+    push(bench.grid, "a", later, round_number=2, sequence=3)
+    assert bench.bodies() == [later[0]]
+    assert bench.store.task(lost).state is State.EXPIRED
+    bench.grid.settle()
+    assert bench.bodies() == []
+
+
+def test_withdrawing_what_was_asked_so_far_keeps_the_body_for_who_is_asked_next(bench: Bench) -> None:
+    kept = keep(bench.grid)
+    bench.grid.withdraw([push(bench.grid, "a", kept)])
+    assert bench.bodies() == [kept[0]]
+
+
+def test_another_runs_end_leaves_a_body_alone(bench: Bench) -> None:
+    kept = keep(bench.grid)
+    push(bench.grid, "a", kept)
+    LinkGrid(bench.store, Presence(bench.home), run="other", sites=lambda: SITES).settle()
+    assert bench.bodies() == [kept[0]]
+
+
+def test_a_run_that_is_started_again_repeats_nothing_and_leaves_one_body(bench: Bench) -> None:
+    kept = keep(bench.grid)
+    tasks = [push(bench.grid, site, kept, sequence=number) for number, site in enumerate("ab", 1)]
+    bench.answer(tasks[0])
+    before = {path: path.read_bytes() for path in bench.store.files.folder.iterdir()}
+    grid = bench.again()
+    other = keep(grid)
+    assert [push(grid, site, other, sequence=number) for number, site in enumerate("ab", 1)] == tasks
+    grid.drop_common(other[0])
+    assert {path: path.read_bytes() for path in bench.store.files.folder.iterdir()} == before
+    task = push(grid, "c", keep(grid), sequence=3)  # the run was killed before it asked the third
+    assert task not in tasks
+    assert len(bench.bodies()) == 2
+
+
+def test_a_body_that_tasks_name_is_not_dropped_with_its_sender(bench: Bench) -> None:
+    kept = keep(bench.grid)
+    push(bench.grid, "a", kept)
+    bench.grid.drop_common(kept[0])
+    assert bench.bodies() == [kept[0]]
+    unused = keep(bench.grid)
+    bench.grid.drop_common(unused[0])
+    assert bench.bodies() == [kept[0]]
+
+
+def test_a_server_that_starts_keeps_what_open_tasks_end_with_and_deletes_what_a_crash_left(bench: Bench) -> None:
+    kept, left = keep(bench.grid), keep(bench.grid)
+    (bench.store.files.folder / "0123.body.part").write_bytes(b"half of one")
+    push(bench.grid, "a", kept)
+    for path in bench.store.files.folder.iterdir():
+        os.utime(path, (bench.now, bench.now))
+    bench.now += LEFTOVER_S - 1
+    assert bench.store.recover() == 0
+    bench.now += 2
+    assert bench.store.recover() == 2
+    assert bench.bodies() == [kept[0]]
+    assert not left[0].exists()
+
+
+def test_a_body_that_fails_half_way_leaves_nothing(bench: Bench) -> None:
+    class Broken(Exception):
+        pass
+
+    def write(writer: object) -> None:
+        writer.write(memoryview(b"half"))  # type: ignore[attr-defined]
+        raise Broken
+
+    with pytest.raises(Broken):
+        bench.grid.keep_common(100, write)
+    assert list(bench.store.files.folder.iterdir()) == []
+
+
+def test_a_store_of_the_release_before_goes_on_with_its_tasks(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    order = Order(run="r", key="k", site="s", kind="train", round=1)
+    task = store.push(order, b"sealed")
+    store.close()
+    with sqlite3.connect(tmp_path / "link.sqlite") as db:
+        db.execute("ALTER TABLE tasks DROP COLUMN body")
+        db.execute("PRAGMA user_version=1")
+    again = Store(tmp_path)
+    assert again.task(task).order == order
+    assert again.task(task).body is None
+    assert Store(tmp_path).push(order, b"sealed") == task

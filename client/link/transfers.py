@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from client.link.channel import Bulk, Link, LinkDownError
+from client.link.channel import Bulk, Link
 from protocol.link import link_pb2 as pb
 from protocol.link.counters import Count, Counters
-from protocol.link.parts import Part, Payload, blocks, check_room, commit_part, request_name
+from protocol.link.parts import Part, Payload, blocks, check_room, commit_part, part_of, request_name
 from protocol.link.terms import SERVICE
 
 Progress = Callable[[int], None]
@@ -86,8 +86,9 @@ class Transfers:
                         self._counters.add(Count.BYTES_IN, "coordinator", len(block))
         finally:
             part.close()
-        if part.size < expected.size:
-            raise LinkDownError("the stream ended early")
+        if part.size < expected.size:  # it ended, and not by a cut: the other end has no more of it
+            part_of(path).unlink(missing_ok=True)
+            raise DamagedError
         if not commit_part(path, expected, name):
             raise DamagedError
 

@@ -159,6 +159,25 @@ def test_a_run_whose_request_finds_no_room_stops_by_name_and_leaves_nothing(tmp_
         assert world.store().task(task).state is State.QUEUED
 
 
+# A request that the coordinator's disk has lost a part of.
+
+
+@pytest.mark.parametrize("left", [0, 1, 65536, MIB, MIB + 5])
+def test_a_request_that_is_shorter_than_announced_is_given_up_by_name_and_not_asked_for_without_end(
+    tmp_path: Path, left: int
+) -> None:
+    with a_world(tmp_path, "site-a") as world:
+        server, grid = world.server(), world.grid()
+        task = push(grid, "site-a", sealed_request(2 * MIB))
+        largest = max((world.coordinator / "link" / "payloads").iterdir(), key=lambda path: path.stat().st_size)
+        with largest.open("r+b") as stream:
+            stream.truncate(left)
+        world.daemon("site-a", server.port)
+        assert replies(grid, [task])[task].error.code == Failure.DAMAGED
+        assert calls(world.home("site-a")) == []
+        wait_until(lambda: not any((world.home("site-a") / "link" / "tasks").iterdir()))
+
+
 # A line that delays.
 
 

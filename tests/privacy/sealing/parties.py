@@ -5,7 +5,7 @@ import io
 import tracemalloc
 from dataclasses import replace
 
-from privacy.sealing import Direction, Identity, SealContext, open_sealed, open_stream, seal
+from privacy.sealing import Direction, Identity, SealContext, open_message, open_sealed, open_stream, seal
 
 COORDINATOR, SITE, OTHER, STRANGER = (Identity.generate() for _ in range(4))
 CONTEXT = SealContext(
@@ -33,7 +33,13 @@ def open_from_file(sealed, *, context=CONTEXT, sender=SITE, recipient=COORDINATO
     return out.getvalue()
 
 
-BOTH_WAYS = [open_in_memory, open_from_file]
+def open_as_message(sealed, *, context=CONTEXT, sender=SITE, recipient=COORDINATOR):
+    data = bytes(sealed)
+    found = open_message(io.BytesIO(data), len(data), context=context, sender=sender.public(), recipient=recipient)
+    return bytes(found.own)
+
+
+EVERY_WAY = [open_in_memory, open_from_file, open_as_message]
 
 
 def peak_bytes(action):

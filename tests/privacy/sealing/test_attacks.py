@@ -9,10 +9,10 @@ from privacy.sealing.header import Header, Stanza, read_header
 from privacy.sealing.identity import Identity
 from privacy.sealing.suites import SuiteId, unwrap, wrap
 from tests.privacy.sealing.parties import (
-    BOTH_WAYS,
     CHUNK,
     CONTEXT,
     COORDINATOR,
+    EVERY_WAY,
     OTHER,
     SITE,
     SIZES,
@@ -23,7 +23,7 @@ from tests.privacy.sealing.parties import (
     sealed_message,
 )
 
-pytestmark = pytest.mark.parametrize("open_it", BOTH_WAYS)
+pytestmark = pytest.mark.parametrize("open_it", EVERY_WAY)
 CHUNKS_AT = header_length() + 32
 
 

@@ -165,6 +165,17 @@ def test_the_suite_that_says_whether_a_body_follows_cannot_be_changed(suite, oth
         open_sealed(bytes(data), context=TO_SITE, sender=COORDINATOR.public(), recipient=SITE)
 
 
+@pytest.mark.parametrize("at", [-96, -65, -64, -1])
+def test_a_naming_that_its_sender_has_not_signed_is_refused_whatever_stands_behind_it(at):
+    body, common = body_of(payload(100))
+    sealed = bytearray(naming(body))
+    sealed[at] ^= 1
+    with pytest.raises(SealError):
+        opened(bytes(sealed) + common)
+    with pytest.raises(SealError):
+        open_sealed(bytes(sealed), context=TO_SITE, sender=COORDINATOR.public(), recipient=SITE)
+
+
 @pytest.mark.parametrize("length", [0, 63])
 def test_a_message_that_says_a_body_follows_and_names_none_is_refused(length):
     _, common = body_of(payload(100))

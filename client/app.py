@@ -87,7 +87,7 @@ def _spent(site: Site, granted: Granted):  # type: ignore[no-untyped-def]
     """What this run has cost the site so far, from its ledger."""
     if granted.plan is None:
         return training_metrics(rounds_taken=granted.order.round, epsilon=0.0, delta=0.0, steps=0)
-    charges = [c for c in site.ledger().charges() if c.run_id == granted.order.run]
+    charges = [c for c in site.ledger().charges() if c.run_id == granted.order.run and not c.whole_site]
     return training_metrics(
         rounds_taken=len(charges),
         epsilon=joint_epsilon(charges, site.config.accept.data, granted.plan.delta),

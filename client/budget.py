@@ -6,12 +6,12 @@ All numbers are the ledger's, composed by the accountant; nothing is charged her
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from client.config import STATE_DIR, DataSection, SiteConfig
 from client.ledger import Ledger
-from privacy.dp import Charge, Limit, Plan, joint_epsilon
+from privacy.dp import Charge, Limit, Plan, joint_epsilon, site_epsilon
 from privacy.dp.chain import Row, RowKind, charges_of, time_text
 from protocol.job import Job
 from protocol.plans import privacy_plan
@@ -42,11 +42,28 @@ class RunCost:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WholeSite:
+    """What sums with noise have cost the site as a whole: local epsilon at the site's delta; limit 0: it keeps none."""
+
+    epsilon: float
+    limit: float
+    sums: int
+    runs: int
+
+    def values(self) -> dict[str, object]:
+        return {"epsilon": self.epsilon, "limit": self.limit or None, "sums": self.sums, "runs": self.runs}
+
+    def line(self) -> str:
+        limit = f"of {self.limit:g}" if self.limit else "(no limit is kept)"
+        return f"  the site as a whole: local epsilon {self.epsilon:.3f} {limit}; {self.sums} sums in {self.runs} runs"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Budget:
     """What one data set has cost: joint epsilon at the site's delta, against the site's limit.
 
     `shared`: the other data sets that hold the same persons; all numbers count them too. `accepted`: when a ledger
-    that was not whole was accepted, and what was found.
+    that was not whole was accepted, and what was found. `whole_site`: what sums with noise have cost beside that.
     """
 
     data: str
@@ -56,6 +73,7 @@ class Budget:
     delta: float
     spent_on: tuple[RunCost, ...]
     accepted: tuple[str, ...]
+    whole_site: WholeSite | None = None
 
     @property
     def rounds(self) -> int:
@@ -77,6 +95,7 @@ class Budget:
             "runs": len(self.spent_on),
             "spent_on": [run.values() for run in self.spent_on],
             "accepted": list(self.accepted),
+            "whole_site": self.whole_site.values() if self.whole_site is not None else None,
         }
 
     def lines(self) -> list[str]:
@@ -86,6 +105,8 @@ class Budget:
         ]
         if self.shared:
             lines.append(f"  one budget with {', '.join(self.shared)}: they hold the same persons")
+        if self.whole_site is not None:
+            lines.append(self.whole_site.line())
         return [*lines, *(run.line() for run in self.spent_on), *(f"  accepted {text}" for text in self.accepted)]
 
 
@@ -126,10 +147,18 @@ def limit_of(config: SiteConfig) -> Limit:
     return Limit(epsilon=config.privacy.epsilon, delta=config.privacy.delta, shared=config.sharing(config.accept.data))
 
 
+def site_limit_of(config: SiteConfig) -> Limit | None:
+    """What the site grants for itself as a whole; None where it keeps no such limit."""
+    if not config.privacy.site_epsilon:
+        return None
+    return replace(limit_of(config), epsilon=config.privacy.site_epsilon)
+
+
 def budget_of(home: Path, config: SiteConfig, data: str) -> Budget:
     """What the ledger says was spent on a data set. Raises: BudgetError when the ledger is not whole."""
     rows, shared, delta = Ledger(home / STATE_DIR).rows(), config.sharing(data), config.privacy.delta
-    charges = [charge for charge in charges_of(rows) if charge.dataset_id in shared]
+    known = [charge for charge in charges_of(rows) if charge.dataset_id in shared]
+    charges = [charge for charge in known if not charge.whole_site]
     return Budget(
         data=data,
         shared=tuple(sorted(shared - {data})),
@@ -138,6 +167,7 @@ def budget_of(home: Path, config: SiteConfig, data: str) -> Budget:
         delta=delta,
         spent_on=_runs(charges, delta),
         accepted=tuple(_acceptance(row) for row in rows if row.kind == RowKind.ACCEPTED),
+        whole_site=_whole_site(config, data, [charge for charge in known if charge.whole_site]),
     )
 
 
@@ -158,7 +188,7 @@ def quote(home: Path, config: SiteConfig, section: DataSection, job: Job) -> Quo
         return joint_epsilon([*before, *planned], data, limit.delta, limit.shared)
 
     after = joint(plan.rounds)
-    units = {charge.unit for charge in before} - {plan.unit}
+    units = {charge.unit for charge in before if not charge.whole_site} - {plan.unit}
     reason = ""
     if units:
         reason = f"the ledger counts units {', '.join(sorted(units))}, the job asks for {plan.unit}"
@@ -175,6 +205,18 @@ def quote(home: Path, config: SiteConfig, section: DataSection, job: Job) -> Quo
         at_most=joint(plan.rounds + plan.spare_rounds),
         limit=limit.epsilon,
         reason=reason,
+    )
+
+
+def _whole_site(config: SiteConfig, data: str, charges: Sequence[Charge]) -> WholeSite | None:
+    limit = config.privacy.site_epsilon
+    if not charges and not limit:
+        return None
+    return WholeSite(
+        epsilon=site_epsilon(charges, data, config.privacy.delta, config.sharing(data)),
+        limit=limit,
+        sums=len(charges),
+        runs=len({(charge.dataset_id, charge.run_id) for charge in charges}),
     )
 
 

@@ -3,6 +3,8 @@
 The charge is on disk first, then the release is begun (`client.release`), then records are read, then the release is
 bound to them; only then is anything drawn. A crash between two of these leaves a charge without a release, and the
 round is charged again: never too little.
+
+Where sums carry noise each masked input is charged as well, for the site as a whole, before it leaves.
 """
 
 from __future__ import annotations
@@ -16,14 +18,24 @@ import numpy as np
 from flwr.app import Message
 from numpy.typing import NDArray
 
-from client.budget import limit_of
+from client.budget import limit_of, site_limit_of
 from client.ledger import Ledger
 from client.release import OpenRelease, arrays_digest, examples_digest
 from client.site import Site
 from learning.base import Base
-from privacy.dp import Attempt, Plan, Release, Request, charge_round
+from privacy.dp import (
+    Attempt,
+    Plan,
+    Release,
+    Request,
+    SharedNoise,
+    charge_release,
+    charge_round,
+    check_release,
+    site_epsilon,
+)
 from protocol.job import Job
-from protocol.messages import ARRAYS, Order
+from protocol.messages import ARRAYS, Order, SpentOnSums
 from protocol.payload import record_arrays
 from protocol.records import array_record
 
@@ -70,6 +82,48 @@ def claim(site: Site, asked: AskedRound, examples: object) -> Release:
     return release
 
 
+@dataclass(frozen=True, kw_only=True)
+class AskedSum:
+    """One masked input: which attempt of which round of which run, and the noise of the sum it goes into."""
+
+    order: Order
+    job: Job
+    noise: SharedNoise
+    attempt: int
+
+
+def check_sum(site: Site, asked: AskedSum) -> None:
+    """Raises: BudgetError where `charge_sum` would refuse, before anything is trained for it; nothing is charged."""
+    check_release(site.ledger(), asked.noise, attempt=_place(site, asked), limit=site_limit_of(site.config))
+
+
+def charge_sum(site: Site, asked: AskedSum) -> None:
+    """Write one masked input to the ledger, for the site as a whole, on disk before it leaves.
+
+    The same attempt is charged once: its input is made again to the same bytes. Another attempt has noise of its own,
+    and is charged for itself. Raises: BudgetError when it is more than is left; nothing is written then.
+    """
+    ledger = site.ledger()
+    with ledger.locked():
+        charge_release(ledger, asked.noise, attempt=_place(site, asked), limit=site_limit_of(site.config))
+
+
+def spent_on_sums(site: Site, order: Order, delta: float) -> SpentOnSums:
+    """What this run has cost the site as a whole until now, from its ledger."""
+    charges = [c for c in site.ledger().charges() if c.run_id == order.run and c.whole_site]
+    return SpentOnSums(releases=len(charges), epsilon=site_epsilon(charges, site.config.accept.data, delta))
+
+
+def _place(site: Site, asked: AskedSum) -> Attempt:
+    return Attempt(
+        dataset_id=site.config.accept.data,
+        job_id=asked.job.digest(),
+        run_id=asked.order.run,
+        round=asked.order.round,
+        attempt=asked.attempt,
+    )
+
+
 def asked_model(message: Message) -> dict[str, NDArray[np.float32]]:
     """The model that a round begins with; empty where the request has none, which is charged all the same."""
     record = array_record(message.content, ARRAYS)
@@ -101,7 +155,7 @@ def _paid_release(site: Site, asked: AskedRound, request: Request, ledger: Ledge
     release = opened.read()
     if release is not None and release.answers(request, charges):
         return release
-    of_run = [c for c in charges if c.run_id == request.run]
+    of_run = [c for c in charges if c.run_id == request.run and not c.whole_site]
     _tell_of_a_gap(request, max((c.round for c in of_run), default=0))
     attempt = Attempt(
         dataset_id=request.data_set,

@@ -61,6 +61,12 @@ class PrivacySection(_Section):
 
     epsilon: float = Field(8.0, gt=0, description="most epsilon that is ever spent on a data set")
     delta: float = Field(1e-5, gt=0, lt=0.1, description="delta at which it is counted")
+    site_epsilon: float = Field(
+        0.0,
+        ge=0,
+        description="most epsilon that the site as a whole ever spends behind its own share of the noise of sums; then "
+        "jobs without such noise are declined; 0: no such limit is kept",
+    )
     shared: tuple[Annotated[tuple[Name, ...], Field(strict=False)], ...] = Field(
         (), description='groups of data sets that hold the same persons, each one budget: [["a", "b"]]', strict=False
     )
@@ -75,6 +81,12 @@ class SecAggSection(_Section):
         0, ge=0, le=100, description="least threshold of a sum; 0: the protocol's own, floor(2n/3) + 1 of n sites"
     )
     headroom_bits: int = Field(0, ge=0, le=16, description="bits of a lane that the largest possible sum leaves free")
+    honest_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="largest share of the invited sites whose noise a job may count on; lower asks for more noise",
+    )
 
 
 class AnonymisationSection(_Section):

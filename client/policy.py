@@ -42,15 +42,30 @@ def check(job: Job, base: Base, site: SiteConfig) -> None:
 def _sum_reasons(job: Job, site: SiteConfig) -> list[str]:
     """What is known of the sums before the cohort is; each round's plan is held against the same floors."""
     floors, asked = site.secagg, job.secagg
+    reasons = _noise_reasons(job, site)
     if not asked.enabled:
-        return ["secure aggregation is demanded, the job turns it off"] if floors.required else []
-    reasons = []
+        return reasons + (["secure aggregation is demanded, the job turns it off"] if floors.required else [])
     if least_sites(job) < floors.cohort:
         reasons.append(f"sums of at least {floors.cohort} sites are demanded, the job makes some of {least_sites(job)}")
     if 0 < asked.threshold < floors.threshold:
         reasons.append(f"a threshold of at least {floors.threshold} is demanded, the job asks for {asked.threshold}")
     if asked.headroom_bits < floors.headroom_bits:
         reasons.append(f"{floors.headroom_bits} bits of headroom are demanded, the job leaves {asked.headroom_bits}")
+    return reasons
+
+
+def _noise_reasons(job: Job, site: SiteConfig) -> list[str]:
+    asked = job.noise
+    if not asked.enabled:
+        return ["noise in the sums is demanded, the job adds none"] if site.privacy.site_epsilon else []
+    reasons = []
+    if asked.honest_share > site.secagg.honest_share:
+        reasons.append(
+            f"noise may count on a share of {site.secagg.honest_share:g} of honest sites, the job counts on "
+            f"{asked.honest_share:g}"
+        )
+    if asked.delta > site.privacy.delta:
+        reasons.append(f"delta up to {site.privacy.delta:g} is granted, the job's noise asks for {asked.delta:g}")
     return reasons
 
 

@@ -2,7 +2,8 @@
 
 Between guard and training. A round's request brings fresh keys into being before it is trained (R0); the answer
 carries the advert in place of the update, which waits in a private file. The steps R1 to R4 follow as messages of
-their own. What must outlive a crash is on disk before an answer leaves (`privacy.secagg`).
+their own. What must outlive a crash is on disk before an answer leaves (`privacy.secagg`). Where sums carry noise each
+masked input is charged to the site as a whole, on disk, before it is made.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable, Mod
 from numpy.typing import NDArray
 
+from client.charging import AskedSum, charge_sum, check_sum, spent_on_sums
 from client.guard import Granted, grant
 from client.roster import agreed_roster
 from client.sealing import FindSite
@@ -34,7 +36,7 @@ from privacy.secagg import (
 )
 from privacy.secagg import Site as Machine
 from protocol.job import Weights
-from protocol.messages import ARRAYS, OUTCOME, TRAIN, Outcome, Status
+from protocol.messages import ARRAYS, METRICS, OUTCOME, TRAIN, Outcome, Status
 from protocol.payload import record_arrays
 from protocol.records import array_record
 from protocol.secagg import (
@@ -83,7 +85,12 @@ def secagg_mod(find_site: FindSite) -> Mod:
         reply = call_next(message, context)
         update = record_arrays(_arrays_of(reply.content))
         del reply.content[ARRAYS]
-        pending = Pending(update=flat(update), release=secrets.token_bytes(32), round=desk.granted.order.round)
+        pending = Pending(
+            update=flat(update),
+            release=secrets.token_bytes(32),
+            secret=secrets.token_bytes(32),
+            round=desk.granted.order.round,
+        )
         with desk.state.locked():
             desk.state.keep(pending)
         reply.content[WORD] = word_record(advert)
@@ -99,8 +106,10 @@ def answer_step(site: Site, message: Message) -> Message:
         raise ProtocolError("a step of secure aggregation", expected="a job that asks for it", found="another job")
     with desk.state.locked():
         word, lanes = _answer(desk, step, message.content)
-    outcome = Outcome(site=site.config.id, status=Status.DONE).record()
-    return Message(RecordDict({OUTCOME: outcome, WORD: word_record(word, lanes)}), reply_to=message)
+    content = {OUTCOME: Outcome(site=site.config.id, status=Status.DONE).record(), WORD: word_record(word, lanes)}
+    if step is Step.MASK and desk.granted.job.noise.enabled:
+        content[METRICS] = spent_on_sums(site, desk.granted.order, desk.granted.job.noise.delta).record()
+    return Message(RecordDict(content), reply_to=message)  # type: ignore[arg-type]
 
 
 def _answer(desk: Desk, step: Step, content: RecordDict) -> tuple[bytes, NDArray[Any] | None]:
@@ -134,6 +143,9 @@ def _begin_again(desk: Desk, turn: Turn) -> bytes:
 
 def _open(desk: Desk, turn: Turn, facts: Mapping[str, Any]) -> bytes:
     session = _session(desk, turn, facts)
+    asked = _sum(desk, session)
+    if asked is not None:
+        check_sum(desk.site, asked)
     machine, history, advert = Machine.begin(
         session, desk.site.identity, floors=floors_of(desk.site), history=desk.state.history()
     )
@@ -164,7 +176,13 @@ def weight_of(granted: Granted) -> int:
 def floors_of(site: Site) -> SiteFloors:
     """What the site's grants ask of a sum."""
     settings = site.config.secagg
-    return SiteFloors(cohort=settings.cohort, threshold=settings.threshold, headroom_bits=settings.headroom_bits)
+    return SiteFloors(
+        cohort=settings.cohort,
+        threshold=settings.threshold,
+        headroom_bits=settings.headroom_bits,
+        honest_share=settings.honest_share,
+        noise=site.config.privacy.site_epsilon > 0,
+    )
 
 
 def _session(desk: Desk, turn: Turn, facts: Mapping[str, Any]) -> Session:
@@ -178,6 +196,14 @@ def _session(desk: Desk, turn: Turn, facts: Mapping[str, Any]) -> Session:
         bytes.fromhex(str(facts["digest"])),
         int(facts["dimensions"]),
     )
+
+
+def _sum(desk: Desk, session: Session) -> AskedSum | None:
+    """What an attempt's masked input is charged as; None where its sum has no noise."""
+    if session.plan.noise is None:
+        return None
+    attempt = session.context.attempt
+    return AskedSum(order=desk.granted.order, job=desk.granted.job, noise=session.plan.noise, attempt=attempt)
 
 
 def _machine(desk: Desk) -> Machine:
@@ -200,9 +226,16 @@ def _mask(desk: Desk, word: bytes) -> tuple[bytes, NDArray[Any]]:
     if pending is None or pending.round != desk.granted.order.round:
         raise PolicyRefusal("there is no update that may leave", remedy="the round is trained again")
     contribution = Contribution(
-        update=pending.update, weight=weight_of(desk.granted), release=pending.release, metrics={}
+        update=pending.update,
+        weight=weight_of(desk.granted),
+        release=pending.release,
+        metrics={},
+        secret=pending.secret,
     )
     machine, upload = machine.mask(Delivery.from_bytes(word), contribution)
+    asked = _sum(desk, machine.session)
+    if asked is not None:
+        charge_sum(desk.site, asked)
     desk.state.store(machine.to_bytes())
     plan = machine.session.plan
     lanes, at = np.empty(plan.lanes, dtype=plan.lane.dtype), 0

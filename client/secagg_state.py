@@ -3,7 +3,8 @@
 state/secagg.history                which attempts were begun and which updates attested, over all runs
 state/runs/RUN/secagg.json          the attempt's public facts
 state/runs/RUN/secagg.machine       the attempt's state (SECRET)
-state/runs/RUN/secagg.update.npy    the update that waits to be masked, and the 32 bytes that name its release before it
+state/runs/RUN/secagg.update.npy    the update that waits to be masked, behind 32 bytes that name its release, 32 that
+                                    its noise comes from (SECRET) and 8 of its round
 state/secagg.lock                   held while a message is answered: what is read is still there when it is written
 
 Order of writing: the history first, then the machine, then the answer leaves. A crash between two of them loses the
@@ -30,15 +31,19 @@ from privacy.secagg import History
 
 HISTORY_FILE = "secagg.history"
 LOCK_FILE = "secagg.lock"
-_RELEASE_BYTES = 32
+_RELEASE_BYTES = _SECRET_BYTES = 32
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Pending:
-    """An update that may leave once: float32, (dimensions,), the name of its release, and its round."""
+    """An update that may leave once: float32, (dimensions,), the name of its release, and its round.
+
+    secret: what its rounding and noise come from, where sums have noise; gone with the update.
+    """
 
     update: NDArray[np.float32]
     release: bytes
+    secret: bytes
     round: int
 
 
@@ -84,12 +89,13 @@ class SecAggState:
         if not self._update.exists():
             return None
         with self._update.open("rb") as stream:
-            release, number = stream.read(_RELEASE_BYTES), int.from_bytes(stream.read(8), "big")
+            release, secret = stream.read(_RELEASE_BYTES), stream.read(_SECRET_BYTES)
+            number = int.from_bytes(stream.read(8), "big")
             try:
                 update = np.load(stream, allow_pickle=False)
             except (ValueError, EOFError, OSError):
                 raise ProtocolError("an update that waits", expected="a whole file", found="a damaged one") from None
-        return Pending(update=update, release=release, round=number)
+        return Pending(update=update, release=release, secret=secret, round=number)
 
     def begin(self, history: History, facts: Mapping[str, Any], machine: bytes) -> None:
         """An attempt begins: no machine of an earlier one is left."""
@@ -104,7 +110,7 @@ class SecAggState:
     def keep(self, pending: Pending) -> None:
         """Keep an update that may leave once; one that waited before is gone."""
         stream = io.BytesIO()
-        stream.write(pending.release + pending.round.to_bytes(8, "big"))
+        stream.write(pending.release + pending.secret + pending.round.to_bytes(8, "big"))
         np.save(stream, pending.update, allow_pickle=False)
         write_private(self._update, stream.getbuffer())
 

@@ -8,6 +8,7 @@ reason that is safe to show.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any, Self
@@ -15,7 +16,7 @@ from typing import Any, Self
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from privacy.errors import CloisterError, ProtocolError
-from protocol.records import config_record
+from protocol.records import config_record, metric_record
 
 PROTOCOL_VERSION = 1
 HELLO = "query.hello"
@@ -166,3 +167,27 @@ class Order:
 def training_metrics(*, rounds_taken: int, epsilon: float, delta: float, steps: int) -> MetricRecord:
     """What leaves a site beside its update: constants of the plan and its spending, nothing of its records."""
     return MetricRecord({"rounds_taken": rounds_taken, "epsilon": epsilon, "delta": delta, "steps": steps})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpentOnSums:
+    """What a site's masked inputs have cost it as a whole in this run: how many left, and the local epsilon of them.
+
+    Both are functions of the plan and the ledger; they travel with a masked input where sums carry noise.
+    """
+
+    releases: int
+    epsilon: float
+
+    def record(self) -> MetricRecord:
+        return MetricRecord({"releases": self.releases, "site_epsilon": self.epsilon})
+
+    @classmethod
+    def of(cls, content: RecordDict) -> Self:
+        """Read it from an answer. Raises: ProtocolError when it is missing or malformed."""
+        record = metric_record(content, METRICS)
+        releases, epsilon = (record.get(name) if record is not None else None for name in ("releases", "site_epsilon"))
+        sound = type(releases) is int and 1 <= releases < 1 << 32 and isinstance(epsilon, float)
+        if not sound or not 0 <= epsilon < math.inf:  # type: ignore[operator]
+            raise ProtocolError("a masked input with noise", expected="what it has cost the site", found="none")
+        return cls(releases=releases, epsilon=epsilon)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ from privacy.content_hash import content_hash
 from privacy.errors import ConfigError, ProtocolError
 from privacy.sealing import PublicIdentity
 from privacy.secagg import Context, LaneWidth, Roster, SecAggPlan, Session, smallest_threshold
+from privacy.secagg.fitting import Asked, fit
 from privacy.secagg.plan import MAX_SITES, MIN_COHORT
 from protocol.job import Job
 from protocol.payload import Arrays
@@ -59,7 +60,10 @@ def least_sites(job: Job) -> int:
 
 
 def secagg_plan(job: Job, cohort: Cohort, dimensions: int) -> SecAggPlan:
-    """The plan of a run's sums. Raises: ConfigError when the job and the cohort do not make one."""
+    """The plan of a run's sums, with its noise where the job asks for some.
+
+    Raises: ConfigError when the job and the cohort do not make one.
+    """
     settings, sites = job.secagg, len(cohort.weights)
     if not MIN_COHORT <= sites <= MAX_SITES:
         raise ConfigError(
@@ -69,17 +73,38 @@ def secagg_plan(job: Job, cohort: Cohort, dimensions: int) -> SecAggPlan:
             remedy="more sites, or secagg.enabled = false, which each site must grant",
         )
     lane = LaneWidth(int(settings.lane_bits))
-    return SecAggPlan(
+    room = 2 ** (lane.value - 1 - settings.headroom_bits) - 1
+    plan = SecAggPlan(
         dimensions=dimensions,
         lane=lane,
         clip=settings.clip,
-        levels=max(1, (2 ** (lane.value - 1 - settings.headroom_bits) - 1) // sites),
+        levels=max(1, room // sites),
         clip_norm=settings.clip_norm,
         weight_bound=cohort.weight_bound,
         threshold=settings.threshold or smallest_threshold(sites),
         cohort=least_sites(job),
         invited=tuple(sorted(cohort.weights)),
     )
+    return _noised(plan, job, room) if job.noise.enabled else plan
+
+
+def _noised(plan: SecAggPlan, job: Job, room: int) -> SecAggPlan:
+    """The plan with the job's noise, and with steps as fine as sum and noise leave room for."""
+    clip = min(plan.clip, plan.clip_norm)  # no coordinate is longer than the whole update
+    asked = Asked(
+        dimensions=plan.dimensions,
+        sites=len(plan.invited),
+        quorum=plan.quorum,
+        room=room,
+        clip=clip,
+        clip_norm=plan.clip_norm,
+        honest_share=job.noise.honest_share,
+        epsilon=job.noise.epsilon,
+        delta=job.noise.delta,
+        releases=job.federation.rounds + job.noise.spare_rounds,
+    )
+    levels, noise = fit(asked)
+    return replace(plan, clip=clip, levels=levels, noise=noise)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,10 @@ A partial result never reads as a full one: every round lists who took part and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from protocol.messages import Terms
+from protocol.messages import SpentOnSums, Terms
 
 
 class EventKind(StrEnum):
@@ -46,7 +46,8 @@ class Drop:
 class RoundRecord:
     """One round: participants by site id, those dropped, and the metrics of the model after it.
 
-    secagg_s: seconds from the last training answer to the unmasked sum, over all attempts.
+    secagg_s: seconds from the last training answer to the unmasked sum, over all attempts. noise: the plan of the noise
+    that its sum carries, by name; empty without.
     """
 
     number: int
@@ -55,16 +56,22 @@ class RoundRecord:
     attempts: int = 1
     rolled_back: bool = False
     secagg_s: float = 0.0
+    noise: Mapping[str, object] = field(default_factory=dict)
     metrics: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """What a site said it has spent: rounds taken, epsilon and delta of them together."""
+    """What a site said it has spent: rounds taken, epsilon and delta of them together.
+
+    releases, site_epsilon: its masked inputs with noise, and what they cost the whole site behind its own share alone.
+    """
 
     rounds_taken: int
     epsilon: float
     delta: float
+    releases: int = 0
+    site_epsilon: float = 0.0
 
 
 class RunRecord:
@@ -109,8 +116,16 @@ class RunRecord:
         self._watch(Event(kind=EventKind.ASKED, round=self.rounds[-1].number, site=site))
 
     def replied(self, site: str, spent: Spent) -> None:
+        before = self.spent.get(site)
+        if before is not None:
+            spent = replace(spent, releases=before.releases, site_epsilon=before.site_epsilon)
         self.spent[site] = spent
         self._watch(Event(kind=EventKind.REPLIED, round=self.rounds[-1].number, site=site))
+
+    def released(self, site: str, spent: SpentOnSums) -> None:
+        """A masked input with noise came, with what all such inputs have cost the site as a whole."""
+        before = self.spent.get(site, Spent(rounds_taken=0, epsilon=0.0, delta=0.0))
+        self.spent[site] = replace(before, releases=spent.releases, site_epsilon=spent.epsilon)
 
     def counted(self, sites: Iterable[str]) -> None:
         """The sites whose updates are in the round's mean."""

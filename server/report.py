@@ -26,6 +26,7 @@ from server.report_markup import (
     section,
     whole,
 )
+from server.report_noise import noise_section
 from server.report_protections import people_section, protections_section, summary_of_protections
 from server.report_quality import classes_section, interval_95, most_frequent_share, quality_section
 from server.report_records import glossary_section, hidden_section, settings_section
@@ -71,6 +72,7 @@ def render_report(result: Mapping[str, Any]) -> str:
         _summary(facts),
         protections_section(facts),
         people_section(facts),
+        noise_section(facts),
         quality_section(facts),
         classes_section(facts),
         hidden_section(facts),

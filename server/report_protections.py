@@ -29,6 +29,7 @@ from server.report_markup import (
     table,
     whole,
 )
+from server.report_noise import NAME, noise_means, noise_not_promised
 from server.report_plots import rounds_strip, spent_bar
 
 _STRIP_ROUNDS = 200
@@ -66,8 +67,9 @@ _PROFILE_WORDS = {
 
 
 def protections(facts: Facts) -> list[Protection]:
-    """The protections of a run, always all four, in the order of a record's way."""
-    return [_anonymised(facts), _dp(facts), _sealed(facts), _secure_aggregation(facts)]
+    """The protections of a run, all four in the order of a record's way; then noise in the sums, if asked for."""
+    found = [_anonymised(facts), _dp(facts), _sealed(facts), _secure_aggregation(facts)]
+    return [*found, _noise(facts)] if facts.section("noise").get("enabled") is True else found
 
 
 def protections_section(facts: Facts) -> Markup:
@@ -124,7 +126,9 @@ def _dp(facts: Facts) -> Protection:
         name=name,
         state=State.PARTLY if with_plan else State.OFF,
         shown=f"At {with_plan} of {len(facts.sites)} sites" if with_plan else "Off",
-        means="Nothing limits how much the model, or the update of a site without it, shows of a single record.",
+        means="No training step was noised for single records; what limits the sums for a whole site is below."
+        if facts.protected("shared_noise")
+        else "Nothing limits how much the model, or the update of a site without it, shows of a single record.",
         not_promised="that a record cannot be told to have been used, or that parts of it cannot be recovered.",
     )
 
@@ -217,6 +221,14 @@ def _secure_aggregation(facts: Facts) -> Protection:
         not_promised="that the coordinator cannot study one site's update by itself"
         + (", within the limits of differential privacy above." if noised else "; texts may be recovered from it."),
     )
+
+
+def _noise(facts: Facts) -> Protection:
+    if facts.protected("shared_noise") and number(mapping(facts.result.get("noise")).get("epsilon")) is not None:
+        means, limits = noise_means(facts), noise_not_promised(facts)
+        return Protection(name=NAME, state=State.ON, shown="On", means=means, not_promised=limits)
+    means = "The run ended before there was a sum, so none was noised."
+    return Protection(name=NAME, state=State.NOT_REACHED, shown="Not reached", means=means, not_promised="anything.")
 
 
 _RECEIVER = "that the coordinator cannot read an update, for it is the receiver, or "

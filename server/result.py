@@ -14,6 +14,7 @@ from typing import Any
 
 from protocol.job import Job
 from server.app import RunOutcome, protections_of
+from server.noise import noise_result, site_noise
 from server.record import RunRecord
 
 SCHEMA_VERSION = 1
@@ -44,6 +45,7 @@ def make_result(run: str, job: Job, outcome: RunOutcome, base_sha256: str, simul
         "versions": versions(),
         "model": {"base": job.model.base, "base_sha256": base_sha256, "sha256": "", "path": ""} | outcome.model,
         "protections": protections_of(record, job),
+        "noise": noise_result(record, job),
         "sites": [_site(site, record, job, simulated) for site in sorted(record.terms)],
         "declined": [asdict(drop) for drop in record.declined],
         "rounds": [
@@ -102,6 +104,8 @@ def _site(site: str, record: RunRecord, job: Job, simulated: Simulated) -> dict[
         "profile": terms.profile,
         "plan": terms.plan,
     }
+    if job.noise.enabled:
+        values |= site_noise(site, record)
     if site in simulated.records:
         values["records_train"] = simulated.records[site]
     return values

@@ -36,7 +36,7 @@ from privacy.secagg import (
     read_signed,
 )
 from protocol.job import Job
-from protocol.messages import ARRAYS, CONFIG, SECAGG, TRAIN, Order, Refusal
+from protocol.messages import ARRAYS, CONFIG, SECAGG, TRAIN, Order, Refusal, SpentOnSums
 from protocol.payload import Arrays, arrays_record, in_float32
 from protocol.secagg import (
     TURN,
@@ -55,6 +55,7 @@ from protocol.secagg import (
     word_record,
 )
 from server.layer import GridLayer
+from server.noise import noise_values
 from server.record import Drop, RunRecord
 from server.rounds import Share, answers, arrays_of, one_reply, spent_of, too_few
 
@@ -180,6 +181,8 @@ class _Round:
         session = session_of(
             self.job, self.order.run, self.order.round, turn, self.roster, self.digest, dimensions_of(self.model)
         )
+        if session.plan.noise is not None:
+            self.record.rounds[-1].noise = noise_values(session.plan)
         machine = Coordinator(session=session)
         machine = self._adverts(machine, turn, nodes)
         start = self.clock()
@@ -220,7 +223,7 @@ class _Round:
         machine = self._ask(machine, Step.SHARE, dict.fromkeys(machine.adverts, roll.to_bytes()), _shares)
         machine, deliveries = machine.close_shares()
         accumulator = Accumulator(plan)
-        adder = _Adder(accumulator)
+        adder = _Adder(accumulator, self.record)
         words = {index: delivery.to_bytes() for index, delivery in deliveries.items()}
         machine = self._ask(machine, Step.MASK, words, adder.take)
         machine, sets = machine.close_inputs(accumulator)
@@ -244,7 +247,7 @@ class _Round:
         entry.dropped[:] = [drop for drop in entry.dropped if drop.site not in survivors]
 
     def _check(self, plan: SecAggPlan, mean: Mean, survivors: tuple[str, ...]) -> None:
-        """The weight is the survivors' constant one, and the mean no longer than one clipped update.
+        """The weight is the survivors' constant one, and the mean no longer than one clipped update and its noise.
 
         Raises: ProtocolError when a site masked something else; which one cannot be told.
         """
@@ -254,6 +257,8 @@ class _Round:
         norm = math.sqrt(float(np.einsum("i,i->", mean.update, mean.update, dtype=np.float64)))
         step = plan.clip / plan.levels * plan.weight_bound / min(self.cohort.weights.values())
         most = plan.clip_norm + math.sqrt(plan.dimensions) * step
+        if plan.noise is not None:
+            most += plan.noise.norm_tail(len(survivors)) * plan.clip / plan.levels * plan.weight_bound / weight
         if not norm <= most * (1 + 1e-6):
             raise ProtocolError("the mean of the updates", expected=f"a norm up to {most:.6g}", found="a longer one")
 
@@ -331,21 +336,26 @@ class _Adder:
     """Adds a masked input to the sum, whole or not at all."""
 
     accumulator: Accumulator
+    record: RunRecord
 
     def take(self, machine: Coordinator, index: int, content: RecordDict) -> Coordinator:
         plan = machine.session.plan
         seal = read_signed(InputSeal, word_of(content))
         _signed_by(seal.message.sender, index)
         lanes = input_of(content, plan.lane.dtype)
+        spent = SpentOnSums.of(content) if plan.noise is not None else None
         added = 0
         try:
             for chunk in _chunks(lanes, plan):
                 machine.add_chunk(self.accumulator, index, chunk)
                 added += 1
-            return machine.receive_input(seal, self.accumulator)
+            after = machine.receive_input(seal, self.accumulator)
         except CloisterError:
             self.accumulator.withdraw(index, list(islice(_chunks(lanes, plan), added)))
             raise
+        if spent is not None:
+            self.record.released(machine.session.site(index), spent)
+        return after
 
 
 def _chunks(lanes: NDArray[Any], plan: SecAggPlan) -> Iterator[bytes]:

@@ -19,8 +19,9 @@ from simulations.workspace import Workspace, regrant
 
 
 def without_privacy(job: Job) -> Job:
-    """The same job with differential privacy off, and nothing else changed."""
-    return job.model_copy(update={"privacy": job.privacy.model_copy(update={"enabled": False})})
+    """The same job with differential privacy and the noise of sums off, and nothing else changed."""
+    off = {"privacy": job.privacy, "noise": job.noise}
+    return job.model_copy(update={name: section.model_copy(update={"enabled": False}) for name, section in off.items()})
 
 
 def alone(workspace: Workspace) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def simulate(question: Question, out: Path, resources: Resources, *, compare: bo
 
 def _private_run(workspace: Workspace, resources: Resources) -> RunOutcome:
     job = workspace.question.job
-    title = "Federated, with privacy" if job.privacy.enabled else "Federated, without privacy"
+    title = "Federated, with privacy" if job.privacy.enabled or job.noise.enabled else "Federated, without privacy"
     with RunDisplay(title, _homes(workspace), job.federation.rounds) as display:
         return run(workspace, display.watch, resources, "run")
 
@@ -104,7 +104,11 @@ def shown(result: Mapping[str, Any], job: Job) -> list[list[str]]:
     if result["metrics"]:
         epsilons = [site["epsilon"] for site in result["sites"] if site["epsilon"] is not None]
         epsilon = f"{max(epsilons):.2f} of {job.privacy.epsilon:g}" if epsilons else "off"
-        name = "federated, with privacy" if epsilons else "federated, without privacy"
+        noise = result.get("noise") or {}
+        if noise.get("epsilon") is not None:
+            whole = f"whole site {noise['epsilon']:.2f} of {job.noise.epsilon:g}"
+            epsilon = f"{epsilon}; {whole}" if epsilons else whole
+        name = "federated, with privacy" if epsilons or noise else "federated, without privacy"
         rows.append(_row(name, result["metrics"], epsilon))
     return rows
 

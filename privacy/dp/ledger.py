@@ -8,17 +8,21 @@ a run past its target.
 
 Two data sets that hold the same persons are one budget where the site declares it (`Limit.shared`): what either costs
 counts against both. Undeclared they are two, and their costs add up unseen.
+
+Charges for the site as a whole (`privacy.dp.site_ledger`) are an account of their own in the same ledger: a step that
+hides a record and noise that hides the site are different claims, and neither is counted in the other.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from privacy.dp.accountant import StepGroup, epsilon_of
 from privacy.dp.plan import Plan
+from privacy.dp.shared_noise import WHOLE_SITE
 from privacy.errors import BudgetError, ConfigError
 
 
@@ -57,6 +61,11 @@ class Charge:
     def group(self) -> StepGroup:
         """What the accountant reads of this charge."""
         return StepGroup(self.q, self.sigma, self.steps)
+
+    @property
+    def whole_site(self) -> bool:
+        """Whether this is a charge of shared noise, for the site as a whole: an account of its own."""
+        return self.unit == WHOLE_SITE
 
     def attempt_key(self) -> tuple[str, str, int, int]:
         """Data set, run, round and attempt: what may be charged once."""
@@ -133,10 +142,24 @@ def charge_round(store: LedgerStore, plan: Plan, *, attempt: Attempt, limit: Lim
     run.
     Guarantees: write-ahead; safe without locks, since each writer reads again after it wrote.
     """
-    before = tuple(store.charges())
     charge = _charge_for(plan, attempt)
-    _refuse_unplanned(before, charge, plan, limit)
-    _refuse_overspent((*before, charge), charge, plan, limit)
+
+    def check(others: Sequence[Charge]) -> None:
+        of_units = [other for other in others if not other.whole_site]
+        _refuse_unplanned(of_units, charge, plan, limit)
+        _refuse_overspent((*of_units, charge), charge, plan, limit)
+
+    append_checked(store, charge, check)
+
+
+def append_checked(store: LedgerStore, charge: Charge, check: Callable[[Sequence[Charge]], None]) -> None:
+    """Appends a charge that `check` does not refuse beside all others; checked again where another writer came between.
+
+    Raises: what `check` raises; nothing was appended then, unless it was the second time. BudgetError where the charge
+    is not there after it was appended.
+    """
+    before = tuple(store.charges())
+    check(before)
     store.append(charge)
     after = tuple(store.charges())
     if after == (*before, charge):
@@ -145,18 +168,19 @@ def charge_round(store: LedgerStore, plan: Plan, *, attempt: Attempt, limit: Lim
     if charge not in others:
         raise BudgetError("the ledger lost a charge", expected="the round's charge to be there after it was appended")
     others.remove(charge)
-    _refuse_unplanned(tuple(others), charge, plan, limit)
-    _refuse_overspent(after, charge, plan, limit)
+    check(others)
 
 
 def joint_epsilon(
     charges: Sequence[Charge], dataset_id: str, delta: float, shared: Collection[str] = frozenset()
 ) -> float:
-    """The joint epsilon at `delta` of everything charged to one data set, and to those that share its persons.
+    """The joint epsilon at `delta` of all that was charged to one data set, and to those that share its persons, for
+    its units: records or persons.
 
     0.0 where nothing was charged.
     """
-    return epsilon_of([c.group() for c in charges if c.dataset_id in {dataset_id, *shared}], delta)
+    counted = [c for c in charges if c.dataset_id in {dataset_id, *shared} and not c.whole_site]
+    return epsilon_of([charge.group() for charge in counted], delta)
 
 
 def _charge_for(plan: Plan, attempt: Attempt) -> Charge:

@@ -11,9 +11,11 @@ import struct
 from dataclasses import dataclass
 from enum import Enum
 
+from privacy.dp.shared_noise import SharedNoise
 from privacy.errors import ConfigError, PolicyRefusal
 from privacy.secagg.context import Suite, check_name
 from privacy.secagg.encoding import frame, labelled_hash, u16, u64
+from privacy.secagg.fitting import honest_in_sum, largest_sum, norm_in_steps, rounded_norm_squared
 
 PLAN_LABEL = b"cloister/v1/secagg/plan"
 MAX_SITES = 100
@@ -100,9 +102,11 @@ class SecAggPlan:
     so that the scale is levels/clip. clip_norm: L2 norm of an update at most. weight_bound: the largest weight of a
     site. threshold: shares that open a secret. cohort: survivors at least. invited: all site ids, the same over all
     attempts; a site's index is its place in their sorted order, from 1.
+    noise: what every site adds to its coordinates, or None.
 
     Raises: ConfigError for anything below a floor (t >= floor(2n/3) + 1, cohort >= 3), and for sums that might not
-    fit a lane: invited * levels must be below 2^(bits - 1).
+    fit a lane: invited * levels, and the noise where there is some, must be below 2^(bits - 1). With noise also for a
+    sensitivity below what rounding leaves, for more honest sites than survivors, and for metrics, which get no noise.
     """
 
     suite: Suite = Suite.HYBRID_AES256CTR
@@ -116,12 +120,15 @@ class SecAggPlan:
     threshold: int
     cohort: int
     invited: tuple[str, ...]
+    noise: SharedNoise | None = None
 
     def __post_init__(self) -> None:
         for site in self.invited:
             check_name("an invited site", site)
         self._check_floors()
         self._check_numbers()
+        if self.noise is not None:
+            self._check_noise(self.noise)
         if len({metric.name for metric in self.metrics}) != len(self.metrics):
             raise ConfigError("a metric is named twice in a plan")
 
@@ -148,13 +155,34 @@ class SecAggPlan:
             if not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"{name} must be a positive number", found=str(value))
         room = 2 ** (self.lane.value - 1) - 1
-        if not 1 <= self.levels <= room // len(self.invited):
+        if self.levels < 1 or self.largest_sum > room:
             raise ConfigError(
                 "the sum might not fit a lane",
-                expected=f"levels of 1 to {room // len(self.invited)} for {len(self.invited)} sites",
+                expected=f"levels of 1 to {room // len(self.invited)} for {len(self.invited)} sites, less with noise",
                 found=str(self.levels),
                 remedy="lower levels or take wider lanes",
             )
+
+    def _check_noise(self, noise: SharedNoise) -> None:
+        norm = norm_in_steps(self.clip_norm, self.clip, self.levels)
+        if noise.dimensions != self.dimensions:
+            raise ConfigError("the noise is that of another update", expected=f"{self.dimensions} coordinates")
+        if noise.sensitivity_squared < rounded_norm_squared(norm, self.dimensions):
+            raise ConfigError("the noise is for a shorter update than rounding leaves", remedy="calibrate it again")
+        if noise.honest > self.quorum:
+            raise ConfigError(
+                "the noise counts on more sites than a sum may have",
+                expected=f"at most {self.quorum}",
+                found=str(noise.honest),
+            )
+        if self.metrics:
+            raise ConfigError("a plan with noise has metrics", expected="none: they would leave without noise")
+
+    @property
+    def largest_sum(self) -> int:
+        """The largest coordinate of a sum of all sites, in steps; with noise but for a chance below 2^-40."""
+        sites = len(self.invited)
+        return largest_sum(sites, self.levels, self.noise) if self.noise else sites * self.levels
 
     @property
     def quorum(self) -> int:
@@ -193,6 +221,7 @@ class SecAggPlan:
             *(u64(value) for value in integers),
             frame(*(metric.to_bytes() for metric in self.metrics)),
             frame(*(site.encode() for site in self.invited)),
+            *([bytes.fromhex(self.noise.digest())] if self.noise else []),
         )
 
 
@@ -200,13 +229,16 @@ class SecAggPlan:
 class SiteFloors:
     """What a site asks for beyond the floors of every plan; a plan below them is refused before a key is made.
 
-    headroom_bits: bits of a lane that the sum of all sites at their largest leaves free.
+    headroom_bits: bits of a lane that the sum of all sites at their largest leaves free. honest_share: the largest
+    share of the invited sites that noise may count on. noise: whether a plan without noise is refused.
     """
 
     cohort: int = MIN_COHORT
     threshold: int = 0
     headroom_bits: int = 0
     suites: frozenset[Suite] = frozenset(Suite)
+    honest_share: float = 1.0
+    noise: bool = False
 
     def check(self, plan: SecAggPlan) -> None:
         """Raises: PolicyRefusal naming the floor that `plan` is below."""
@@ -220,7 +252,7 @@ class SiteFloors:
                 expected=f"at least {self.threshold}",
                 found=str(plan.threshold),
             )
-        room = plan.lane.value - 1 - (len(plan.invited) * plan.levels).bit_length()
+        room = plan.lane.value - 1 - plan.largest_sum.bit_length()
         if room < self.headroom_bits:
             raise PolicyRefusal(
                 "the plan's headroom is below this site's",
@@ -229,3 +261,18 @@ class SiteFloors:
             )
         if plan.suite not in self.suites:
             raise PolicyRefusal("the plan's suite is not one that this site accepts", found=plan.suite.name)
+        self._check_noise(plan)
+
+    def _check_noise(self, plan: SecAggPlan) -> None:
+        if plan.noise is None:
+            if self.noise:
+                raise PolicyRefusal("this site adds to sums with noise alone", found="a plan without noise")
+            return
+        most = honest_in_sum(len(plan.invited), plan.quorum, self.honest_share)
+        if plan.noise.honest > most:
+            raise PolicyRefusal(
+                "the plan's noise counts on more honest sites than this site does",
+                expected=f"at most {most} of {plan.quorum} survivors",
+                found=str(plan.noise.honest),
+                remedy="a lower noise.honest_share, which is more noise",
+            )

@@ -4,7 +4,7 @@
 
 Stochastic rounding goes up with the probability of the fraction, decided by a 32-bit uniform number from a
 cryptographic stream: E[q] is exact to 2^-32 of a step. It adds at most one step to a coordinate, so that the L2 norm of
-q / S may exceed C by sqrt(dimensions) / S: a noise calibration that counts on C must add that.
+q / S may exceed C by sqrt(dimensions) / S: what counts on a norm after rounding is in `noised.py`.
 Weights and metrics are integers in limbs of half a lane, behind the coordinates, so that they are masked like them.
 
 Source: stochastic rounding as in Kairouz, Liu and Steinke 2021, "The distributed discrete Gaussian mechanism".
@@ -34,13 +34,15 @@ _UNIT = 2.0**32
 class Contribution:
     """What one site adds: an update (float32, (dimensions,)), its weight (1 to weight_bound), the plan's metrics.
 
-    release: 32 bytes that name the charge on the site's ledger for which this update may be unmasked once.
+    release: 32 bytes that name the charge on the site's ledger for which this update may be unmasked once. secret: 32
+    bytes that rounding and noise come from, where the plan asks for noise; kept with the update and with nothing else.
     """
 
     update: NDArray[np.float32]
     weight: int
     release: bytes
     metrics: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    secret: bytes = b""
 
     def __repr__(self) -> str:
         return "Contribution(...)"
@@ -75,6 +77,10 @@ class Quantiser:
         self._clips = largest * abs(self._factor) > self._bound
         self._scaled = np.empty(_BLOCK)
         self._fixed, self._uniform = (np.empty(_BLOCK, dtype=np.int64) for _ in range(2))
+
+    def _round_by(self, key: bytes) -> None:
+        """Rounds by another stream from now on."""
+        self._stream = KeyStream(key)
 
     def chunk(self, number: int) -> Lanes:
         """Chunk `number` of the vector, unmasked: unsigned, (lanes of that chunk,)."""
@@ -196,7 +202,7 @@ def _check_codes(plan: SecAggPlan, codes: list[int], survivors: int) -> None:
 
 
 def _check_lanes(plan: SecAggPlan, lanes: Lanes, survivors: int) -> None:
-    bound = survivors * plan.levels
+    bound = survivors * plan.levels + (plan.noise.tail(survivors) if plan.noise else 0)
     for at in range(0, plan.dimensions, _BLOCK):
         piece = _signed(lanes[at : min(at + _BLOCK, plan.dimensions)])
         if int(piece.max()) > bound or int(piece.min()) < -bound:

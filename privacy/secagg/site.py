@@ -23,6 +23,7 @@ from privacy.secagg.history import History, Spent
 from privacy.secagg.keys import SECRET_BYTES, Secrets, commit_b
 from privacy.secagg.masks import KEY_BYTES
 from privacy.secagg.messages import Advert, Delivery, Roll, Shares
+from privacy.secagg.noised import NoisedQuantiser, noise_key
 from privacy.secagg.plan import MAX_SITES, SiteFloors
 from privacy.secagg.quantise import Contribution, Quantiser
 from privacy.secagg.session import Session
@@ -108,14 +109,14 @@ class Site:
         The new value no longer holds rho and b, so that nothing can be masked with them again after a restart: an
         upload that was not stored is lost, and the site with it until the next attempt.
         Raises: Fault of the coordinator or of a sharer for what does not hold; TrainingError for a contribution that
-        the plan does not allow; ConfigError for a release that does not have 32 bytes.
+        the plan does not allow; ConfigError for a release, or with noise a secret, that does not have 32 bytes.
         """
         stage, roll, secrets = self._advance(SiteEvent.DELIVERY), self._roll(), self._secrets()
         if len(contribution.release) != _RELEASE_BYTES:
             raise ConfigError("a release has the wrong length", expected=f"{_RELEASE_BYTES} bytes")
         sharers = check_delivery(self.session, self.me, roll, delivery)
         held, masks = open_delivery(self.session, self.me, secrets, roll, delivery, self.own_b_share)
-        quantiser = Quantiser(self.session.plan, contribution, os_random.token_bytes(KEY_BYTES))
+        quantiser = self._quantiser(contribution)
         sender = Sender(session=self.session, me=self.me, sharers=sharers, identity=self.identity)
         site = replace(
             self,
@@ -128,6 +129,13 @@ class Site:
             pending=Spent(contribution.release, quantiser.fingerprint),
         )
         return site, Upload(sender, quantiser, masks)
+
+    def _quantiser(self, contribution: Contribution) -> Quantiser:
+        """Rounded by fresh randomness; with noise by that of the contribution's own secret, which repeats itself."""
+        plan = self.session.plan
+        if plan.noise is None:
+            return Quantiser(plan, contribution, os_random.token_bytes(KEY_BYTES))
+        return NoisedQuantiser(plan, contribution, noise_key(self.session.ctx, self.me, contribution))
 
     def attest(self, sets: Survivors, history: History) -> tuple[Site, History, Signed[Attestation]]:
         """R3: signs (ctx, U2, U3), once in this attempt, and once for this update over all attempts.

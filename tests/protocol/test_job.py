@@ -174,6 +174,8 @@ def changed(section, name):
         "lane_bits": "16", "unit": '"patient_id"', "max_records_per_unit": None, "profile": '"strict"',
     }  # fmt: skip
     value = others.get(name, "numeric")
+    if section == "noise" and name == "enabled":
+        value = "true"
     if value is None:
         return None
     if value == "numeric":

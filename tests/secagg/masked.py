@@ -20,7 +20,7 @@ GRANTS = {"data.records": {"path": "data.csv", "published_size": 20, "rows": "ro
 SIZES = (20, 10, 5, 40, 8, 13, 6, 17, 9, 30)
 STEPS = ("train", "share", "mask", "attest", "unmask")
 CLIP = 4.0
-_HEAD_BYTES = 40  # before the array in a kept update: 32 bytes that name the release, 8 of the round
+_HEAD_BYTES = 72  # before the array in a kept update: 32 bytes that name the release, 32 of its secret, 8 of the round
 
 
 def masked(folder, base, *, sites=3, job=None, grants=None, sizes=False):

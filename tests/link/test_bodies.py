@@ -139,6 +139,16 @@ def test_a_body_goes_when_its_round_is_over(bench: Bench) -> None:
     assert bench.bodies() == []
 
 
+def test_the_store_lets_go_of_no_body_that_an_open_task_needs(bench: Bench) -> None:
+    kept = keep(bench.grid)
+    task = push(bench.grid, "a", kept)
+    bench.store.drop_bodies(RUN)
+    assert bench.bodies() == [kept[0]]
+    bench.store.expire(RUN, [task])
+    bench.store.drop_bodies(RUN)
+    assert bench.bodies() == []
+
+
 def test_withdrawing_what_was_asked_so_far_keeps_the_body_for_who_is_asked_next(bench: Bench) -> None:
     kept = keep(bench.grid)
     bench.grid.withdraw([push(bench.grid, "a", kept)])

@@ -149,6 +149,15 @@ def test_the_store_lets_go_of_no_body_that_an_open_task_needs(bench: Bench) -> N
     assert bench.bodies() == []
 
 
+def test_the_store_lets_go_of_bodies_of_earlier_rounds_alone(bench: Bench) -> None:
+    kept = keep(bench.grid)
+    bench.answer(push(bench.grid, "a", kept))
+    bench.store.drop_bodies(RUN, 1)
+    assert bench.bodies() == [kept[0]]
+    bench.store.drop_bodies(RUN, 2)
+    assert bench.bodies() == []
+
+
 def test_withdrawing_what_was_asked_so_far_keeps_the_body_for_who_is_asked_next(bench: Bench) -> None:
     kept = keep(bench.grid)
     bench.grid.withdraw([push(bench.grid, "a", kept)])

@@ -1,9 +1,9 @@
 """A round of a large float32 model over Cloister's link, beside stock Flower's SuperLink and SuperNodes, in one run.
 
-Two sites that do not train, so that what is measured is the way of the model and of the updates: no two arrays alike and
-no two updates, because a stock store keeps equal pieces once, which those of a real model are not. Ours has mutual TLS
-and sealing on, the peer neither (`--insecure`). `seconds` is the round, in the coordinator's own process from the first
-model to the sum, which is checked; memory is the sum of the peaks (`VmHWM`) of all processes that took part, our
+Two sites that do not train, so that what is measured is the way of the model and of the updates: no two arrays alike
+and no two updates, because a stock store keeps equal pieces once, which those of a real model are not. Ours has mutual
+TLS and sealing on, the peer neither (`--insecure`). `seconds` is the round, in the coordinator's own process from the
+first model to the sum, which is checked; memory is the sum of the peaks (`VmHWM`) of all processes that took part, our
 workers and the peer's app processes included. Then the coordinator's peak (server and run) over the number of sites:
 there the sites share one process and take turns.
 """

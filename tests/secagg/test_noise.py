@@ -9,10 +9,13 @@ from flwr.app import MetricRecord
 from scipy.stats import chi2
 
 from client.secagg_state import SecAggState
+from learning.model import get_state
+from learning.tasks import task_of
 from privacy.dp import WHOLE_SITE
 from privacy.errors import ConfigError, QuorumError
 from protocol.job import parse_job
 from protocol.messages import SpentOnSums
+from protocol.plans import base_of, model_plan
 from protocol.records import all_of
 from protocol.secagg import Cohort, Step, input_of, model_digest, secagg_plan
 from tests.client.lone import outcome_of
@@ -115,6 +118,9 @@ def test_a_plan_is_made_for_whatever_is_tuned(tiny_base, tune):
 def test_a_run_of_adapters_or_of_all_layers_is_noised(tmp_path, tiny_base, tune):
     job = {**JOB, "model": {"tune": tune}, "federation": {"rounds": 1}}
     federation = masked(tmp_path, tiny_base, job=job)
+    built = model_plan(federation.job, base_of(federation.job))
+    whole = get_state(task_of(built.task).build(built))
+    federation.first_model = lambda: whole  # the federation of the tests begins with a head alone
     kept = Kept(federation)
     before, after = map(vector, federation.run().models)
     plan = plan_of(federation)

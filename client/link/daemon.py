@@ -7,7 +7,6 @@ until the coordinator has the answer or wants none. It may be killed at any mome
 
 from __future__ import annotations
 
-import errno
 import logging
 import queue
 import threading
@@ -28,6 +27,7 @@ from privacy.errors import ProtocolError
 from protocol.link import link_pb2 as pb
 from protocol.link.counters import Count, Counters, serve_metrics
 from protocol.link.logs import log
+from protocol.link.parts import NO_ROOM
 from protocol.link.terms import Failure, Refused
 
 PREFIX = "cloister_site"
@@ -35,8 +35,6 @@ ATTEMPTS = 3
 """How often a payload may arrive damaged before it is given up."""
 CLOCK_S = 300.0
 """A difference of the two clocks that is worth a warning."""
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""The disk is full, or a quota or a limit on the size of files has the same effect."""
 _OVER = frozenset({Refused.CLOSED, Refused.FOREIGN, Refused.OTHER})
 _HOPELESS = frozenset({Refused.SIZE, Refused.MALFORMED})
 
@@ -254,7 +252,7 @@ class Daemon:
             except DamagedError:
                 self._damaged(hand)
             except OSError as error:
-                if error.errno not in _NO_ROOM:
+                if error.errno not in NO_ROOM:
                     raise
                 self._give_up(hand, Failure.DISK)
 

@@ -8,7 +8,6 @@ Whatever the app or its libraries print goes to standard error.
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib
 import json
 import logging
@@ -32,6 +31,7 @@ from protocol.held import SealedFile, Write
 from protocol.link.flower import LINK_RUN, node_of, request_message
 from protocol.link.logs import log, log_to_stderr
 from protocol.link.parts import (
+    NO_ROOM,
     Payload,
     PayloadWriter,
     answer_name,
@@ -124,7 +124,7 @@ class _Answer:
 
 
 def _failure(error: Exception) -> Failure:
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
         return Failure.DISK
     return next((_FAILURES[kind] for kind in type(error).__mro__ if kind in _FAILURES), Failure.RAISED)
 

@@ -8,16 +8,14 @@ every second, so that a removal acts on what is open.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import grpc
 from grpc import aio
@@ -26,22 +24,21 @@ from protocol.link import link_pb2 as pb
 from protocol.link.certificates import Peer
 from protocol.link.counters import Count, Counters
 from protocol.link.logs import log
-from protocol.link.parts import Part, Payload, blocks, check_room
+from protocol.link.parts import NO_ROOM, Part, Payload, blocks, check_room
 from protocol.link.terms import (
     BLOCK_BYTES,
     DIGEST_BYTES,
     NEWEST_VERSION,
-    OFFSET_KEY,
     OLDEST_VERSION,
     PIECE_BYTES,
     SERVICE,
     SYNC_BYTES,
-    TASK_KEY,
     Failure,
     Refused,
     Timing,
 )
-from server.link.door import Admits, Door, metadata_of, parsed
+from server.link.door import Admits, Door, parsed
+from server.link.incoming import Incoming, check_block, check_open, transfer_of
 from server.link.limits import Limits, RefusedError
 from server.link.presence import Presence, SiteProgress
 from server.link.rows import Task
@@ -220,7 +217,7 @@ class LinkService:
         async with self._door.stream(context) as peer:
             request = parsed(pb.FetchRequest, data)
             task = await self._task_of(peer, request.task)
-            _check_open(task)
+            check_open(task)
             if request.offset % PIECE_BYTES or not 0 <= request.offset < task.request.size:
                 raise RefusedError(Refused.OFFSET, f"expected a multiple of {PIECE_BYTES} below {task.request.size}")
             first, *after = self._store.files.request_parts(task.id, task.body)
@@ -233,15 +230,16 @@ class LinkService:
                     if offset % SYNC_BYTES < BLOCK_BYTES:
                         await self._still_wanted(peer, task, "download", offset, task.request.size)
             except FileNotFoundError:
-                raise RefusedError(Refused.CLOSED, "the request was let go of") from None
+                check_open(await self._task_of(peer, request.task))  # it was let go of meanwhile, or else was lost:
+                log("request lost", {"task": task.id}, logging.ERROR)  # the stream ends short, which counts as damage
             finally:
                 source.close()
 
     async def _upload(self, _requests: object, context: aio.ServicerContext) -> None:
         async with self._door.stream(context) as peer:
-            name, offset = _transfer(context)
+            name, offset = transfer_of(context)
             task = await self._task_of(peer, name)
-            _check_open(task)
+            check_open(task)
             if task.answer is None or task.state is not State.UPLOADING:
                 raise RefusedError(Refused.OFFSET, "announce the answer first")
             older = self._uploads.get(task.id)
@@ -249,9 +247,9 @@ class LinkService:
                 older.set_result(None)
             replaced = self._uploads[task.id] = asyncio.get_running_loop().create_future()
             async with self._one_at_a_time(task.id):
-                await self._receive(_Incoming(context, peer, task, replaced), offset)
+                await self._receive(Incoming(context, peer, task, replaced), offset)
 
-    async def _receive(self, incoming: _Incoming, offset: int) -> None:
+    async def _receive(self, incoming: Incoming, offset: int) -> None:
         """Take the stream's messages to the disk, each with an ack; what is synced is what a crash leaves.
 
         More is taken while a sync goes on, and nothing counts before `_commit` has synced all of it.
@@ -264,7 +262,7 @@ class LinkService:
                 raise RefusedError(Refused.OFFSET, f"expected to go on from {part.size}, found {offset}")
             synced = offset
             while (block := await self._moving(incoming.read(), "up")) is not aio.EOF:
-                _check_block(block, part.size, size)
+                check_block(block, part.size, size)
                 with self._store_errors(task):
                     await self._disk(partial(part.append, block))
                 self.counters.add(Count.BYTES_IN, task.order.site, len(block))
@@ -306,7 +304,7 @@ class LinkService:
         except OtherAnswerError:
             raise RefusedError(Refused.OTHER, "another answer to this task was committed") from None
         except OSError as error:
-            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            if error.errno not in NO_ROOM:
                 raise
             raise RefusedError(Refused.DISK, "the coordinator's disk is full") from None
 
@@ -350,56 +348,6 @@ class LinkService:
 
     async def _disk(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-
-@dataclass(frozen=True)
-class _Incoming:
-    """One stream of an answer: whose, of which task, and what ends it when a newer one takes over."""
-
-    context: aio.ServicerContext
-    peer: Peer
-    task: Task
-    replaced: asyncio.Future[None]
-
-    @property
-    def size(self) -> int:
-        """Bytes announced."""
-        return 0 if self.task.answer is None else self.task.answer.size
-
-    async def read(self) -> Any:
-        """The next message. Raises: RefusedError once a newer stream took over."""
-        reading = asyncio.ensure_future(self.context.read())
-        try:
-            await asyncio.wait({reading, self.replaced}, return_when=asyncio.FIRST_COMPLETED)
-            if self.replaced.done():
-                raise RefusedError(Refused.REPLACED, "a newer stream of this answer took over")
-            return await reading
-        finally:
-            reading.cancel()
-
-    async def ack(self, offset: int) -> None:
-        await self.context.write(pb.Ack(offset=offset).SerializeToString())
-
-
-def _transfer(context: aio.ServicerContext) -> tuple[str, int]:
-    metadata = metadata_of(context)
-    offset = metadata.get(OFFSET_KEY, "")
-    if not offset.isascii() or not offset.isdigit() or len(offset) > 18:
-        raise RefusedError(Refused.MALFORMED, "a stream without its offset")
-    return metadata.get(TASK_KEY, ""), int(offset)
-
-
-def _check_open(task: Task) -> None:
-    if task.state not in OPEN:
-        raise RefusedError(Refused.CLOSED, f"the task is {task.state.value}")
-
-
-def _check_block(block: bytes, at: int, size: int) -> None:
-    last = at + len(block) == size
-    if at + len(block) > size:
-        raise RefusedError(Refused.SIZE, f"more than the {size} bytes announced")
-    if not last and (not PIECE_BYTES <= len(block) <= BLOCK_BYTES or len(block) % PIECE_BYTES):
-        raise RefusedError(Refused.MALFORMED, f"expected {PIECE_BYTES} to {BLOCK_BYTES} bytes a message")
 
 
 def _task_message(task: Task) -> pb.Task:

@@ -18,6 +18,11 @@ class TaskKind(StrEnum):
         """Outputs of the head: one a label, or O and B- and I- of each entity type."""
         return labels if self is TaskKind.CLASSIFY else 2 * labels + 1
 
+    @property
+    def leading_metric(self) -> tuple[str, str]:
+        """What a model of the task is judged by first: its key among the metrics, and its name for people."""
+        return ("micro_f1", "F1 of entities") if self is TaskKind.TAG else ("accuracy", "accuracy")
+
 
 class Tune(StrEnum):
     """Which part of the classifier is tuned: the head, low-rank adapters and the head, or all layers."""

@@ -263,9 +263,8 @@ class _Run:
                 self._save(0, arrays)  # who has greeted, before anything is asked of them
             return None
         metrics = self._worker.evaluate(path, HeldOut.TEST)
-        self._record.measured(
-            number, metrics, f"accuracy {metrics['accuracy']:.3f}, macro-F1 {metrics['macro_f1']:.3f}"
-        )
+        key, name = self._setup.job.task.kind.leading_metric
+        self._record.measured(number, metrics, f"{name} {metrics[key]:.3f}, macro-F1 {metrics['macro_f1']:.3f}")
         self._keep(number, path, arrays)
         self._save(number, arrays)
         return MetricRecord({"accuracy": float(metrics["accuracy"]), "macro_f1": float(metrics["macro_f1"])})

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from learning.options import TaskKind
 from protocol.job import Job
 from protocol.plans import base_of
 from server.app import RunOutcome
@@ -115,7 +114,7 @@ def shown(result: Mapping[str, Any], job: Job) -> list[list[str]]:
 
 def heading(job: Job) -> list[str]:
     """The head of the closing table."""
-    return ["", "F1 of entities" if job.task.kind is TaskKind.TAG else "accuracy", "macro-F1", "epsilon"]
+    return ["", job.task.kind.leading_metric[1], "macro-F1", "epsilon"]
 
 
 def _row(name: str, metrics: Mapping[str, Any], epsilon: str) -> list[str]:

@@ -47,6 +47,7 @@ def simulated(tmp_path: Path, base: TinyBase, *words: str, **privacy: object) ->
     with short_temp() as temp:
         done = run(temp, "simulate", job, "--data", data, "--sites", "3", "--out", tmp_path / "out", "--json", *words)
     assert done.returncode == 0, done.stderr
+    assert "F1 of entities " in done.stderr and "accuracy" not in done.stderr  # each round's line
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 

@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 ATTACKS = ["test_wire.py", "test_attacks_on_unmasking.py", "test_attacks_on_keys.py", "test_floors.py"]
 PRODUCT = {
-    "client/secagg.py": [*ATTACKS, "test_leaks.py"],
+    "client/secagg.py": [*ATTACKS, "test_leaks.py", "test_noise.py"],
     "client/secagg_state.py": [*ATTACKS, "test_leaks.py"],
     "client/roster.py": ["test_roster.py"],
     "server/secagg.py": ["test_lying_sites.py", "test_wire.py", "test_attempts.py", "test_dropouts.py", "test_mean.py"],

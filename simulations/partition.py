@@ -5,6 +5,11 @@ label are shared out by proportions drawn from a symmetric Dir(alpha) over the s
 2022, "Federated Learning on Non-IID Data Silos", section 4): sites differ in their mixture of labels and in size; a
 small alpha makes sites of few labels, a large one is iid. `column:NAME`: the table's own column says where a row is
 from. A draw may leave a site below the minimum: it is drawn again, a bounded number of times.
+
+A text with marked entities has no label of its own. Lin et al. 2022, "FedNLP", section 3.3, cluster such texts by
+K-means over sentence embeddings and share out the clusters. Here a text counts as the kind of entity that it has most
+beyond its due (`distinctive_kinds`): sites then differ in what is to be learned, as with labels, and the draw rests on
+the marks alone, not on an embedding model whose clusters change with its version.
 """
 
 from __future__ import annotations
@@ -21,6 +26,8 @@ from numpy.typing import NDArray
 from privacy.errors import ConfigError, DataError
 
 MAX_DRAWS = 1000
+NO_ENTITY = -1
+"""The group of texts in which nothing is marked."""
 MIN_ALPHA, MAX_ALPHA = 1e-6, 1e6  # beyond, a draw is one label or the overall mixture to the last digit
 
 
@@ -98,6 +105,23 @@ def partition_units(plan: Plan, rows: Rows, *, sites: int, seed: int, min_rows: 
         if isinstance(plan, ByColumn):  # nothing random: a second draw is the first
             break
     raise _refusal(sites, min_rows, len(units))
+
+
+def distinctive_kinds(texts: Sequence[Sequence[int]]) -> list[int]:
+    """One group a text, for `Rows.labels`: the kind of entity that the text has most beyond its due.
+
+    `texts`: the kinds of each text's entities, one entry an entity, whole numbers of 0 or more. A kind's due is its
+    share of all entities, times the entities of the text: so in a long note that has some of every kind the unusual
+    one counts, and of two kinds with one entity each the rarer. Of equals, the smaller number.
+
+    Edge cases: a text without entities is in a group of its own, -1. Exact, in whole numbers.
+    """
+    totals = Counter(kind for kinds in texts for kind in kinds)
+    whole = totals.total()
+    return [
+        min(counts, key=lambda kind: (len(kinds) * totals[kind] - counts[kind] * whole, kind)) if counts else NO_ENTITY
+        for kinds, counts in ((kinds, Counter(kinds)) for kinds in texts)
+    ]
 
 
 def _draw(plan: Plan, units: list[_Unit], sites: int, rng: np.random.Generator) -> list[list[int]]:

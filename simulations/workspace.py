@@ -32,7 +32,7 @@ from protocol.plans import base_of
 from protocol.secagg import least_sites
 from server.coordinator import LARGEST_ROSTER
 from server.heldout import Rows, job_columns, store_parts, whole_file
-from simulations.partition import ByColumn, Dirichlet, parse_partition, partition_units
+from simulations.partition import ByColumn, Dirichlet, distinctive_kinds, parse_partition, partition_units
 from simulations.partition import Rows as PartitionRows
 
 ROSTER_EPOCH = 1
@@ -91,11 +91,6 @@ def build(root: Path, question: Question, coordinator: Identity | None = None) -
         raise ConfigError("--sites", expected=f"at least {fewest}, for {why}", found=str(question.sites), remedy=remedy)
     table_dir = make_private_dir(root / "tables")
     plan = parse_partition(question.partition)
-    if isinstance(plan, Dirichlet) and job.task.kind is not TaskKind.CLASSIFY:
-        raise ConfigError(
-            "--partition dirichlet", expected="texts with one label each", found=f"task {job.task.kind.value}",
-            remedy="iid or column:NAME",
-        )  # fmt: skip
     table = open_table(question.data, job_columns(job), cache_dir=table_dir, labels=job.task.labels)
     train, held_out = _held_out(root, question, table)
     column = _column(question, plan.name, table_dir) if isinstance(plan, ByColumn) else None
@@ -104,7 +99,7 @@ def build(root: Path, question: Question, coordinator: Identity | None = None) -
         plan,
         PartitionRows(
             units=[keys[row] for row in train],
-            labels=table.label_ids(train) if isinstance(plan, Dirichlet) else None,
+            labels=_mixed(job.task.kind, table, train) if isinstance(plan, Dirichlet) else None,
             column=[column[row] for row in train] if column is not None else None,
         ),
         sites=question.sites,
@@ -133,6 +128,13 @@ def build(root: Path, question: Question, coordinator: Identity | None = None) -
         records=records,
         published=sizes,
     )
+
+
+def _mixed(task: TaskKind, table: Table, rows: Rows) -> Sequence[int] | Rows:
+    """What sites differ in their mixture of: the texts' labels, or where entities are marked the kinds of those."""
+    if task is TaskKind.CLASSIFY:
+        return table.label_ids(rows)
+    return distinctive_kinds([[entity.kind for entity in table.entities(int(row))] for row in rows])
 
 
 def published_size(units: int) -> int:

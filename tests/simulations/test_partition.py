@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from privacy.errors import ConfigError, DataError
-from simulations.partition import ByColumn, Dirichlet, Iid, Plan, Rows, parse_partition, partition_units
+from simulations.partition import (
+    ByColumn,
+    Dirichlet,
+    Iid,
+    Plan,
+    Rows,
+    distinctive_kinds,
+    parse_partition,
+    partition_units,
+)
 
 
 def _rows(count: int = 600, seed: int = 0) -> Rows:
@@ -180,3 +190,56 @@ def test_plans_that_cannot(text: str) -> None:
 def test_alphas_that_cannot(alpha: str) -> None:
     with pytest.raises(ConfigError, match="alpha of the Dirichlet"):
         parse_partition(f"dirichlet:{alpha}")
+
+
+def test_a_text_counts_as_the_kind_that_it_has_most_beyond_its_due() -> None:
+    # Kinds 0, 1, 2 have 6, 3 and 1 of the 10 entities. By hand, in tenths beyond what a text of that length is due:
+    texts = [
+        [0, 0, 0, 1],  # 0: 30 - 24 = 6; 1: 10 - 12 = -2
+        [0, 1],  # 0: 10 - 12 = -2; 1: 10 - 6 = 4: one of each, so the rarer
+        [0, 0, 1, 2],  # 0: 20 - 24 = -4; 1: 10 - 12 = -2; 2: 10 - 4 = 6: the unusual one, not the most frequent
+        [],
+    ]
+    assert distinctive_kinds(texts) == [0, 1, 2, -1]
+
+
+def test_of_kinds_equally_far_beyond_their_due_the_smaller_counts() -> None:
+    assert distinctive_kinds([[3, 1], [1, 3]]) == [1, 1]
+
+
+def test_distinctive_kinds_of_no_texts_and_of_texts_without_entities() -> None:
+    assert distinctive_kinds([]) == []
+    assert distinctive_kinds([[], []]) == [-1, -1]
+
+
+def test_distinctive_kinds_agree_with_fractions_counted_one_by_one() -> None:
+    rng = np.random.default_rng(8)
+    texts = [rng.choice(5, size=size, p=[0.5, 0.2, 0.15, 0.1, 0.05]).tolist() for size in rng.integers(0, 30, 300)]
+    every = [kind for kinds in texts for kind in kinds]
+    for kinds, found in zip(texts, distinctive_kinds(texts), strict=True):
+        best, most = -1, Fraction(-(10**9))
+        for kind in range(5):
+            beyond = kinds.count(kind) - Fraction(len(kinds) * every.count(kind), len(every))
+            if kind in kinds and beyond > most:
+                best, most = kind, beyond
+        assert found == best
+
+
+def test_tagged_texts_are_skewed_by_the_kinds_of_their_entities_and_persons_stay_whole() -> None:
+    rng = np.random.default_rng(3)
+    leaning = {f"p{person}": person % 4 for person in range(200)}
+    units = [f"p{person}" for person in range(200) for _ in range(3)]
+    texts = [rng.choice(4, size=6, p=np.where(np.arange(4) == leaning[unit], 0.7, 0.1)).tolist() for unit in units]
+    rows = Rows(units=units, labels=distinctive_kinds(texts))
+
+    def distance(alpha: float) -> float:
+        """Mean total-variation distance of the sites' mixtures of entities from the table's."""
+        parts = partition_units(Dirichlet(alpha), rows, sites=4, seed=2)
+        owners = Counter(unit for part in parts for unit in {units[row] for row in part})
+        assert set(owners.values()) == {1} and len(owners) == 200 and min(map(len, parts)) > 0
+        mixtures = [np.bincount([kind for row in part for kind in texts[row]], minlength=4) for part in parts]
+        overall = sum(mixtures) / sum(map(np.sum, mixtures))
+        return float(np.mean([np.abs(mixture / mixture.sum() - overall).sum() / 2 for mixture in mixtures]))
+
+    # A site whose persons all lean to one kind would be 0.45 away; dealt alike, 150 texts of 6 scatter by 0.02.
+    assert distance(0.1) > 0.2 > 0.06 > distance(1e6)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +200,28 @@ def test_texts_with_entities_are_dealt_and_their_sites_grant_the_task(
         assert open_site(workspace.site_home(site)).config.accept.tasks == (TaskKind.TAG,)
 
 
-def test_texts_without_one_label_each_have_no_mixture_of_labels_to_draw(tmp_path: Path, tiny_base: TinyBase) -> None:
-    with pytest.raises(ConfigError, match="one label each"):
-        tagged(tmp_path, tiny_base, "dirichlet:0.5")
+def test_texts_are_dealt_by_the_kinds_of_entities_that_they_have(tmp_path: Path, tiny_base: TinyBase) -> None:
+    tmp_path.mkdir(exist_ok=True)
+    kinds = ["DRUG", "NAME"]
+    changes = {"task": {"kind": "tag", "labels": kinds}, "columns": {"linked": []}}
+    job = read_job(write_job(tmp_path / "job.toml", tiny_base, changes))
+    rows = [
+        {"text": f"note {n}", "spans": [{"start": 0, "end": 4, "label": kinds[n % 2]}] if n % 5 else []}
+        for n in range(COUNT)
+    ]
+    path = tmp_path / "notes.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    ask = Question(job=job, data=path, test=None, sites=3, partition="dirichlet:0.1")
+    workspace = build(tmp_path / "work", ask)
+    everywhere = [row for part in (*rows_at(workspace), *held_out(workspace)) for row in part]
+    assert sorted(everywhere) == list(range(COUNT))
+    # Each of the three groups (two kinds, and texts without any) is shared out by a draw of its own: hardly ever alike.
+    groups = [-1 if n % 5 == 0 else n % 2 for n in range(COUNT)]
+    shares = [Counter(groups[row] for row in part) for part in rows_at(workspace)]
+    alike = build(tmp_path / "alike", replace(ask, partition="dirichlet:1000000"))
+    even = [Counter(groups[row] for row in part) for part in rows_at(alike)]
+    for group in (-1, 0, 1):
+        assert max(share[group] for share in even) - min(share[group] for share in even) <= 2
+    assert any(max(share[group] for share in shares) - min(share[group] for share in shares) > 5 for group in (0, 1))
+    again = build(tmp_path / "again", ask)
+    assert rows_at(again) == rows_at(workspace)

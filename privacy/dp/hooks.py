@@ -47,13 +47,16 @@ def _embedding_grad_sample(
 
 
 class _Tap(torch.autograd.Function):
-    """The identity; hands the gradient that passes to `take`. `anchor` makes the output part of the graph."""
+    """The identity; hands the gradient that passes to `take`. `anchor` makes the output part of the graph.
+
+    What it returns shares the layer's memory and is no view of it: autograd would copy a view's gradient three times,
+    and refuses to let one be changed in place.
+    """
 
     @staticmethod
     def forward(ctx: Any, output: Tensor, _anchor: Tensor, take: Callable[[Tensor], None]) -> Tensor:
         ctx.take = take
-        ctx.mark_dirty(output)
-        return output
+        return output.detach()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:

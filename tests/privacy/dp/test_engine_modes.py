@@ -206,6 +206,19 @@ def test_an_input_changed_in_place_after_its_use_is_refused() -> None:
         assert all((g == 0).all() for g in clipped_sum(model).values())
 
 
+@pytest.mark.parametrize("mode", list(NormMode))
+def test_an_output_changed_in_place_is_exact(mode: NormMode) -> None:
+    """As a model does whose activations overwrite what a layer has put out."""
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(5, 7), nn.ReLU(inplace=True), nn.Linear(7, 3))
+    features = torch.randn(4, 2, 5)
+    case = Case(model, lambda m, chosen: m(features[chosen]).square().sum(dim=(1, 2)))
+    expected = slow_clipped_sum(case, [[0, 2], [1], [3]], PLAN.clip_norm)
+    with step_in(mode, model) as step:
+        step.accumulate(case.of([0, 1, 2, 3]), torch.tensor([4, 5, 4, 6]))
+        assert_same(clipped_sum(model), expected)
+
+
 def test_a_layer_called_by_keyword_is_refused_and_the_parameters_stay_trainable() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     with step_in(NormMode.AUTO, model) as step:

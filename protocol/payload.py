@@ -58,13 +58,23 @@ def record_arrays(record: ArrayRecord) -> dict[str, NDArray[np.float32]]:
 
     Raises: ProtocolError when an array is malformed, not float32, or holds a number that is not finite.
     """
+    out = float32_arrays(record)
+    for name, value in out.items():
+        if value.size and not (np.isfinite(value.min()) and np.isfinite(value.max())):  # either is NaN where one is
+            raise ProtocolError(f"array {name}", expected="finite numbers", found="some that are not")
+    return out
+
+
+def float32_arrays(record: ArrayRecord) -> dict[str, NDArray[np.float32]]:
+    """As `record_arrays`, for whoever looks at every number anyway: one that is not finite is not refused here.
+
+    Raises: ProtocolError when an array is malformed or not float32.
+    """
     out: dict[str, NDArray[np.float32]] = {}
     for name, array in record.items():
         value = _ndarray(name, array)
         if value.dtype != np.float32 or tuple(array.shape) != value.shape:
             raise ProtocolError(f"array {name}", expected="float32", found=f"{value.dtype} {value.shape}")
-        if value.size and not (np.isfinite(value.min()) and np.isfinite(value.max())):  # either is NaN where one is
-            raise ProtocolError(f"array {name}", expected="finite numbers", found="some that are not")
         out[name] = value
     return out
 

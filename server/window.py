@@ -7,7 +7,8 @@ one of them. With this layer a coordinator holds `width` messages, however many 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Protocol, runtime_checkable
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -20,12 +21,21 @@ SHORTEST_WAIT_S = 0.02
 LONGEST_WAIT_S = 0.25
 
 
+@runtime_checkable
+class KnowsIdle(Protocol):
+    """A host that knows which sites cannot take work now."""
+
+    def idle(self, message_ids: Collection[str]) -> Collection[str]:
+        """Those of the messages under way whose sites are not there, or wait for their hours or a person."""
+
+
 class WindowGrid(GridLayer):
     """Yields replies as they arrive, with at most `width` messages under way.
 
     A message that gets no reply within `timeout` seconds of its own sending is given up: no reply is yielded for it.
     Greetings all go out at once: they carry no model, and a site may take days to answer one, whose turn the others
-    must not wait for.
+    must not wait for. For the same reason a message takes no place in the window while its host (`KnowsIdle`) says that
+    its site cannot take work now; one whose time comes is over the width until its answer is there.
     """
 
     def __init__(
@@ -40,13 +50,14 @@ class WindowGrid(GridLayer):
             raise ConfigError("the window of messages", expected="at least 1", found=str(width))
         super().__init__(inner)
         self._width, self._clock, self._sleep = width, clock, sleep
+        self._host = _host_of(inner)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
         waiting = iter(messages)
         sent_at: dict[str, float] = {}
         wait, more, greets = SHORTEST_WAIT_S, True, False
         while more or sent_at:
-            while more and (greets or len(sent_at) < self._width):
+            while more and (greets or self._has_room(sent_at)):
                 message = next(waiting, None)
                 if message is None:
                     more = False
@@ -66,3 +77,14 @@ class WindowGrid(GridLayer):
             wait = SHORTEST_WAIT_S if arrived else min(LONGEST_WAIT_S, wait * 1.5)
             if sent_at and not arrived:
                 self._sleep(wait)
+
+    def _has_room(self, under_way: Collection[str]) -> bool:
+        if len(under_way) < self._width:
+            return True
+        return self._host is not None and len(under_way) - len(self._host.idle(under_way)) < self._width
+
+
+def _host_of(grid: Grid) -> KnowsIdle | None:
+    while isinstance(grid, GridLayer):
+        grid = grid.inner
+    return grid if isinstance(grid, KnowsIdle) else None

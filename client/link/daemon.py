@@ -27,6 +27,7 @@ from privacy.errors import ProtocolError
 from protocol.link import link_pb2 as pb
 from protocol.link.counters import Count, Counters, serve_metrics
 from protocol.link.logs import log
+from protocol.link.memory import keep_freed_memory
 from protocol.link.parts import NO_ROOM
 from protocol.link.terms import Failure, Refused
 
@@ -104,6 +105,7 @@ class Daemon:
         Raises: ConfigError when the port for metrics cannot be had; what nobody foresaw, so that whoever started this
         process starts it again.
         """
+        keep_freed_memory()
         port = self._config.metrics_port
         end_metrics = None if port is None else serve_metrics(self.counters, port)
         for case in self._desk.cases():

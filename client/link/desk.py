@@ -120,7 +120,10 @@ def note_answer(folder: Path, answer: Payload) -> None:
 
 
 def _values(task: pb.Task) -> dict[str, object]:
-    return {"id": task.id, "run": task.run, "kind": task.kind, "size": task.size, "digest": task.digest.hex()}
+    digest = task.digest.hex()
+    return {
+        "id": task.id, "run": task.run, "kind": task.kind, "size": task.size, "digest": digest, "head": task.head
+    }  # fmt: skip
 
 
 def _task(values: dict[str, object]) -> pb.Task:
@@ -131,4 +134,5 @@ def _task(values: dict[str, object]) -> pb.Task:
         kind=str(values["kind"]),
         size=int(str(values["size"])),
         digest=digest,
+        head=int(str(values.get("head", 0))),
     )

@@ -89,7 +89,7 @@ class Transfers:
         if part.size < expected.size:  # it ended, and not by a cut: the other end has no more of it
             part_of(path).unlink(missing_ok=True)
             raise DamagedError
-        if not commit_part(path, expected, name):
+        if not commit_part(path, expected, name, task.head):
             raise DamagedError
 
     def upload(self, link: Link, task: str, path: Path, answer: Payload, progress: Progress) -> None:

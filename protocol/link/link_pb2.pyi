@@ -41,18 +41,20 @@ class Agreed(_message.Message):
     def __init__(self, version: _Optional[int] = ..., release: _Optional[str] = ..., time_ms: _Optional[int] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("id", "run", "kind", "size", "digest")
+    __slots__ = ("id", "run", "kind", "size", "digest", "head")
     ID_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
     id: str
     run: str
     kind: str
     size: int
     digest: bytes
-    def __init__(self, id: _Optional[str] = ..., run: _Optional[str] = ..., kind: _Optional[str] = ..., size: _Optional[int] = ..., digest: _Optional[bytes] = ...) -> None: ...
+    head: int
+    def __init__(self, id: _Optional[str] = ..., run: _Optional[str] = ..., kind: _Optional[str] = ..., size: _Optional[int] = ..., digest: _Optional[bytes] = ..., head: _Optional[int] = ...) -> None: ...
 
 class WorkRequest(_message.Message):
     __slots__ = ("known",)

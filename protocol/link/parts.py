@@ -4,6 +4,9 @@ The digest finds accidents: a transfer resumed at the wrong place, a disk that l
 up. Who made a payload and that nobody changed it is proved by the seal inside it, which is verified where it is opened.
 So it need not be collision-resistant, and is made of GMAC (NIST SP 800-38D, 2007): 8 GB/s on a core where SHA-256
 without instructions of its own makes 0.3 GB/s, twice over each of 440 MB of every site.
+
+What many payloads end with, a round's model, is read once for all of them: a payload has one part, or two that are cut
+into pieces by themselves, and the digest joins a name with the digests of its parts.
 """
 
 from __future__ import annotations
@@ -42,15 +45,14 @@ class Payload:
     digest: bytes
 
 
-class Digest:
-    """The digest of a payload under a name: SHA-256 over its length and the GMAC of each piece at its place.
+class Pieces:
+    """What a part of a payload says of itself: SHA-256 over the GMAC of each piece of 64 KiB at its place, and length.
 
-    The key comes from the name (a task's id and the direction), so that a payload counts under that name alone. Both
-    ends know it: this is no protection against either.
+    The key is known to all: this is no protection against either end.
     """
 
-    def __init__(self, name: str) -> None:
-        self._aead = AESGCM(hashlib.sha256(DIGEST_LABEL + name.encode()).digest())
+    def __init__(self) -> None:
+        self._aead = AESGCM(hashlib.sha256(DIGEST_LABEL).digest())
         self._tags = hashlib.sha256(DIGEST_LABEL)
         self._size, self._index = 0, 0
 
@@ -70,10 +72,18 @@ class Digest:
         self._size += len(view)
 
     def payload(self) -> Payload:
-        """Size and digest of all that was taken."""
+        """Size and digest of all that was taken, under no name yet."""
         final = self._tags.copy()
         final.update(self._size.to_bytes(8, "big"))
         return Payload(size=self._size, digest=final.digest())
+
+
+def joined(name: str, *parts: Payload) -> Payload:
+    """The payload of that name (a task's id and the direction) that these parts make up; it counts under it alone."""
+    final = hashlib.sha256(DIGEST_LABEL + name.encode() + b"\0")
+    for part in parts:
+        final.update(part.digest)
+    return Payload(size=sum(part.size for part in parts), digest=final.digest())
 
 
 def request_name(task: str) -> str:
@@ -109,12 +119,35 @@ def _next_block(streams: list[FileIO]) -> bytes:
     return block
 
 
-def digest_of(path: Path, name: str, *after: Path) -> Payload:
-    """Reads a file, and those `after` it, and returns their size and their digest under a name."""
-    digest = Digest(name)
-    for block in blocks(path, 0, *after):
-        digest.update(block)
-    return digest.payload()
+def digest_of(path: Path, name: str, head: int = 0) -> Payload:
+    """Reads a file and returns its size and its digest under a name.
+
+    `head`: the bytes of its first part, 0 (or as many as there are) when it has only one.
+    """
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        cuts = [head, size - head] if 0 < head < size else [size]
+        return joined(name, *(_pieces_of(file, cut) for cut in cuts))
+
+
+def pieces_of(path: Path) -> Payload:
+    """Reads a file and returns its size and its digest as a part, which is the same under every name."""
+    with path.open("rb", buffering=0) as file:
+        return _pieces_of(file, os.fstat(file.fileno()).st_size)
+
+
+def _pieces_of(file: FileIO, size: int) -> Payload:
+    pieces, buffer = Pieces(), memoryview(bytearray(min(BLOCK_BYTES, size)))
+    while size:
+        filled = 0
+        while filled < min(len(buffer), size):  # a raw file may hand out less than was asked for
+            count = file.readinto(buffer[filled : min(len(buffer), size)])
+            if not count:
+                raise OSError(errno.EIO, "a payload was cut while it was read")
+            filled += count
+        pieces.update(buffer[:filled])
+        size -= filled
+    return pieces.payload()
 
 
 def write_payload(path: Path, data: bytes | memoryview, name: str) -> Payload:
@@ -136,7 +169,7 @@ class PayloadWriter:
     """
 
     def __init__(self, path: Path, name: str) -> None:
-        self._path, self._digest, self._piece = path, Digest(name), bytearray()
+        self._path, self._name, self._pieces, self._piece = path, name, Pieces(), bytearray()
         self._handle = _private(part_of(path), os.O_TRUNC)
         self._syncs = Syncs(self._handle.fileno)
 
@@ -152,9 +185,14 @@ class PayloadWriter:
     def finish(self) -> Payload:
         """All is written and on disk when this returns, under the name of a part."""
         if self._piece:
-            self._digest.update(memoryview(self._piece))
+            self._pieces.update(memoryview(bytes(self._piece)))
+            self._piece.clear()
         self._syncs.finish()
-        return self._digest.payload()
+        return joined(self._name, self.pieces())
+
+    def pieces(self) -> Payload:
+        """Size and digest of what was finished, as a part of payloads that end with it."""
+        return self._pieces.payload()
 
     def publish(self) -> Payload:
         """The file is there whole and on disk when this returns."""
@@ -170,10 +208,10 @@ class PayloadWriter:
             data = data[missing:]
             if len(self._piece) < PIECE_BYTES:
                 return
-            self._digest.update(memoryview(bytes(self._piece)))
+            self._pieces.update(memoryview(bytes(self._piece)))
             self._piece.clear()
         whole = whole_pieces(len(data))
-        self._digest.update(data[:whole])
+        self._pieces.update(data[:whole])
         self._piece += data[whole:]
 
     def __enter__(self) -> PayloadWriter:
@@ -257,13 +295,13 @@ def whole_pieces(size: int) -> int:
     return size - size % PIECE_BYTES
 
 
-def commit_part(path: Path, expected: Payload, name: str) -> bool:
-    """Make a received part the payload, on disk, if it is the expected one; if not, delete it and say so.
+def commit_part(path: Path, expected: Payload, name: str, head: int = 0) -> bool:
+    """Make a received payload the one at `path`, on disk, if it is the expected one; if not, delete it and say so.
 
-    What is read is the file, not what passed through memory.
+    What is read is the file, not what passed through memory. `head`: as in `digest_of`.
     """
     part = part_of(path)
-    if not part.exists() or part.stat().st_size != expected.size or digest_of(part, name) != expected:
+    if not part.exists() or part.stat().st_size != expected.size or digest_of(part, name, head) != expected:
         part.unlink(missing_ok=True)
         return False
     with _private(part, 0) as handle:

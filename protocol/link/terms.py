@@ -7,8 +7,8 @@ from enum import IntEnum, StrEnum
 
 import grpc
 
-OLDEST_VERSION = NEWEST_VERSION = 1
-"""The versions of the link that this code speaks."""
+OLDEST_VERSION = NEWEST_VERSION = 2
+"""The versions of the link that this code speaks. 2: a payload's digest joins those of its parts."""
 SERVICE = "cloister.link.v1.Link"
 MODELS_SERVICE, PEOPLE_SERVICE = "cloister.link.v1.Models", "cloister.link.v1.People"
 MODEL_KIND = "model"

@@ -18,13 +18,13 @@ from privacy.errors import ConfigError, ProtocolError
 from privacy.sealing import peek_context
 from protocol.held import SealedFile, Write
 from protocol.link.flower import answer_message, become_coordinator, failure_message, node_of
-from protocol.link.parts import PayloadWriter, check_room
+from protocol.link.parts import Payload, PayloadWriter, check_room
 from protocol.link.terms import Failure
 from protocol.payload import sealed_array
 from server.link.presence import Presence
 from server.link.rows import Order, Task
 from server.link.serve import PRESENT_S
-from server.link.states import State
+from server.link.states import OPEN, State
 from server.link.store import Store
 from server.window import WindowGrid
 
@@ -44,6 +44,7 @@ class LinkGrid(Grid):
         self._store, self._presence, self._run, self._sites = store, presence, run, sites
         self._taken: set[str] = set()
         self._round = 0
+        self._bodies: dict[str, Payload] = {}
 
     def set_run(self, run):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, RUF100
         """The run is given when the Grid is made."""
@@ -94,11 +95,20 @@ class LinkGrid(Grid):
             with PayloadWriter(path, path.name) as writer:
                 write(writer)
                 writer.publish()
+                self._bodies = {path.stem: writer.pieces()}  # a round has one; of an older one it would be read
         return path
 
     def drop_common(self, path: Path) -> None:
         """No more requests go on with it; it is kept as long as a task needs it."""
         self._store.drop_unused_body(path.stem)
+
+    def idle(self, message_ids: Collection[str]) -> Collection[str]:
+        """Those of the tasks whose sites have not called lately, or wait for their hours or for a person."""
+        present = set(self._presence.present(PRESENT_S))
+        waiting = {each.site for each in self._presence.progress(self._run) if each.waits}
+        asked, able = set(message_ids), present - waiting
+        tasks = [task for task in self._store.unfinished(self._run) if task.id in asked and task.state in OPEN]
+        return {task.id for task in tasks if task.order.site not in able}
 
     def withdraw(self, message_ids: Iterable[str]) -> None:
         """Nobody waits for these any more: their sites are told, and what comes is late."""
@@ -129,7 +139,7 @@ class LinkGrid(Grid):
             round=place.round,
         )
         with _no_room_is_an_error(self._store.files.folder):
-            return self._store.push(order, data, body)
+            return self._store.push(order, data, body, self._bodies.get(body or ""))
 
     def _site(self, node: int) -> str:
         for site in self._sites():

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from privacy.errors import ConfigError
 from protocol.link.counters import Counters, serve_metrics
 from protocol.link.logs import log
+from protocol.link.memory import keep_freed_memory
 from protocol.link.terms import SERVICE, Timing, channel_options
 from protocol.link.tls import TlsSource, server_credentials
 from server.link.door import Admits, Door
@@ -73,6 +74,7 @@ def serve(home: Path, tls: TlsSource, address: str, serving: Serving, ready: Cal
     `ready` is called with the port once calls are taken. Whatever is cut goes on where it was after the next start.
     Raises: ConfigError when the address is taken or the store is of a newer release.
     """
+    keep_freed_memory()
     asyncio.run(_serve(home, tls, address, serving, ready))
 
 

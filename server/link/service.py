@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from itertools import islice
 from typing import TypeVar
 
 import grpc
@@ -38,7 +39,7 @@ from protocol.link.terms import (
     Timing,
 )
 from server.link.door import Admits, Door, parsed
-from server.link.incoming import Incoming, check_block, check_open, transfer_of
+from server.link.incoming import BLOCKS, Batch, Incoming, check_open, transfer_of
 from server.link.limits import Limits, RefusedError
 from server.link.presence import Presence, SiteProgress
 from server.link.rows import Task
@@ -149,11 +150,25 @@ class LinkService:
             closed = [task for task in known if task not in tasks]
             left = end - time.monotonic()
             if fresh or closed or left <= 0:
-                return pb.WorkReply(fresh=[_task_message(task) for task in fresh[:MOST_KNOWN]], closed=closed)
+                told = await self._disk(partial(self._told, fresh[:MOST_KNOWN]))
+                return pb.WorkReply(fresh=told, closed=closed)
             try:
                 await asyncio.wait_for(pushed.wait(), min(ASK_AGAIN_S, left))
             except TimeoutError:
                 self._door.check_admitted(peer)
+
+    def _told(self, tasks: list[Task]) -> list[pb.Task]:
+        return [
+            pb.Task(
+                id=task.id,
+                run=task.order.run,
+                kind=task.order.kind,
+                size=task.request.size,
+                digest=task.request.digest,
+                head=self._store.head_of(task),
+            )
+            for task in tasks
+        ]
 
     async def _offer(self, peer: Peer, request: pb.Offering) -> pb.Offered:
         task = await self._task_of(peer, request.task)
@@ -223,12 +238,13 @@ class LinkService:
             first, *after = self._store.files.request_parts(task.id, task.body)
             offset, source = request.offset, blocks(first, request.offset, *after)
             try:
-                while block := await self._disk(lambda: next(source, b"")):
-                    await self._moving(context.write(block), "down")
-                    offset += len(block)
-                    self.counters.add(Count.BYTES_OUT, peer.subject.name, len(block))
-                    if offset % SYNC_BYTES < BLOCK_BYTES:
-                        await self._still_wanted(peer, task, "download", offset, task.request.size)
+                while ahead := await self._disk(lambda: list(islice(source, BLOCKS))):
+                    for block in ahead:
+                        await self._moving(context.write(block), "down")
+                        offset += len(block)
+                        self.counters.add(Count.BYTES_OUT, peer.subject.name, len(block))
+                        if offset % SYNC_BYTES < BLOCK_BYTES:
+                            await self._still_wanted(peer, task, "download", offset, task.request.size)
             except FileNotFoundError:
                 check_open(await self._task_of(peer, request.task))  # it was let go of meanwhile, or else was lost:
                 log("request lost", {"task": task.id}, logging.ERROR)  # the stream ends short, which counts as damage
@@ -250,22 +266,24 @@ class LinkService:
                 await self._receive(Incoming(context, peer, task, replaced), offset)
 
     async def _receive(self, incoming: Incoming, offset: int) -> None:
-        """Take the stream's messages to the disk, each with an ack; what is synced is what a crash leaves.
+        """Take the stream's messages to the disk, with acks; what is synced is what a crash leaves.
 
         More is taken while a sync goes on, and nothing counts before `_commit` has synced all of it.
         """
         task, size = incoming.task, incoming.size
         part = await self._disk(partial(Part, self._store.files.answer(task.id)))
+        batch = Batch(part, size)
         syncing: asyncio.Future[None] | None = None
         try:
             if part.size != offset:
                 raise RefusedError(Refused.OFFSET, f"expected to go on from {part.size}, found {offset}")
             synced = offset
             while (block := await self._moving(incoming.read(), "up")) is not aio.EOF:
-                check_block(block, part.size, size)
-                with self._store_errors(task):
-                    await self._disk(partial(part.append, block))
+                due = batch.take(block)
                 self.counters.add(Count.BYTES_IN, task.order.site, len(block))
+                if not due:
+                    continue
+                await self._write(task, batch)
                 if part.size - synced >= SYNC_BYTES or part.size == size:
                     if syncing is not None:
                         await syncing
@@ -275,9 +293,16 @@ class LinkService:
             if syncing is not None:
                 await syncing
         finally:
-            if syncing is not None:
-                await asyncio.wait({syncing})  # the file stays open for it
-            part.close()
+            try:
+                await self._write(task, batch)  # what came before a cut need not come again
+            finally:
+                if syncing is not None:
+                    await asyncio.wait({syncing})  # the file stays open for it
+                part.close()
+
+    async def _write(self, task: Task, batch: Batch) -> None:
+        with self._store_errors(task):
+            await self._disk(batch.write)
 
     # What the calls share.
 
@@ -341,16 +366,11 @@ class LinkService:
     async def _moving(self, step: Awaitable[_T], direction: str) -> _T:
         """One step of a stream. Raises: RefusedError when it stands still."""
         try:
-            return await asyncio.wait_for(step, self._timing.stall_s)
+            async with asyncio.timeout(self._timing.stall_s):
+                return await step
         except TimeoutError:
             self.counters.add(Count.STALLS, direction)
             raise RefusedError(Refused.STALLED, f"nothing moved for {self._timing.stall_s:g} s") from None
 
     async def _disk(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-
-def _task_message(task: Task) -> pb.Task:
-    return pb.Task(
-        id=task.id, run=task.order.run, kind=task.order.kind, size=task.request.size, digest=task.request.digest
-    )

@@ -22,9 +22,10 @@ from protocol.link.parts import (
     Payload,
     answer_name,
     commit_part,
-    digest_of,
+    joined,
     part_of,
     part_size,
+    pieces_of,
     request_name,
     write_payload,
 )
@@ -104,10 +105,13 @@ class Store:
         """A name for what several requests will end with; whoever has it writes the file `files.body(name)`."""
         return secrets.token_hex(16)
 
-    def push(self, order: Order, data: bytes | memoryview, body: str | None = None) -> str:
+    def push(
+        self, order: Order, data: bytes | memoryview, body: str | None = None, pieces: Payload | None = None
+    ) -> str:
         """Queue a task with its payload; returns its id. A task of that run and key that is there is not repeated.
 
-        `body`: the name of a body, on disk, that the payload goes on with after `data`.
+        `body`: the name of a body, on disk, that the payload goes on with after `data`. `pieces`: the body's own size
+        and digest, as its writer has them (default: the body is read).
 
         Raises: ProtocolError when its answer was taken and let go of, or when the key stands for another order;
         OSError when the payload finds no room.
@@ -117,7 +121,8 @@ class Store:
             task = secrets.token_hex(16)
             payload = write_payload(self.files.request(task), data, request_name(task))
             if body is not None:
-                payload = digest_of(self.files.request(task), request_name(task), self.files.body(body))
+                head = pieces_of(self.files.request(task))
+                payload = joined(request_name(task), head, pieces or pieces_of(self.files.body(body)))
             now = self._clock()
             with self._transaction():
                 self._db.execute(
@@ -197,6 +202,15 @@ class Store:
         if not rows:
             raise KeyError(task)
         return task_of(rows[0])
+
+    def head_of(self, task: Task) -> int:
+        """The bytes of a task's payload before its body; 0 when it has none, or when its file is lost."""
+        if task.body is None:
+            return 0
+        try:
+            return self.files.request(task.id).stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def open_tasks(self, site: str) -> list[Task]:
         """What a site has still to do, oldest first."""

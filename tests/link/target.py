@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from protocol.link import link_pb2 as pb
-from protocol.link.parts import Digest, Payload, answer_name
+from protocol.link.parts import Payload, Pieces, answer_name, joined
 from protocol.link.terms import NEWEST_VERSION
 from protocol.link.tls import Tls
 from tests.link.caller import Caller
@@ -53,9 +53,9 @@ def tls_of(world: World, site: str) -> Tls:
 
 
 def payload(task: str, data: bytes) -> Payload:
-    digest = Digest(answer_name(task))
-    digest.update(data)
-    return digest.payload()
+    pieces = Pieces()
+    pieces.update(data)
+    return joined(answer_name(task), pieces.payload())
 
 
 def hello(site: str, **changes: int) -> bytes:

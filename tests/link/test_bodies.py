@@ -12,7 +12,16 @@ from flwr.app import Message
 from privacy.sealing import CommonBody, Direction, SealContext, seal_body, seal_naming
 from protocol.held import SealedFile
 from protocol.link.flower import node_of
-from protocol.link.parts import BLOCK_BYTES, PIECE_BYTES, blocks, digest_of, request_name, write_payload
+from protocol.link.parts import (
+    BLOCK_BYTES,
+    PIECE_BYTES,
+    blocks,
+    digest_of,
+    joined,
+    pieces_of,
+    request_name,
+    write_payload,
+)
 from protocol.payload import wrap_sealed
 from server.link.grid import LinkGrid
 from server.link.presence import Presence
@@ -87,7 +96,56 @@ def test_files_one_after_the_other_are_read_from_any_offset_as_if_they_were_one(
         assert b"".join(found) == whole[offset:]
         assert all(len(block) == BLOCK_BYTES for block in found[:-1])
     (tmp_path / "whole").write_bytes(whole)
-    assert digest_of(tmp_path / "one", "n", tmp_path / "two") == digest_of(tmp_path / "whole", "n")
+    both = joined("n", pieces_of(tmp_path / "one"), pieces_of(tmp_path / "two"))
+    if second:
+        assert both == digest_of(tmp_path / "whole", "n", first)
+        assert both != digest_of(tmp_path / "whole", "n")
+    else:
+        assert digest_of(tmp_path / "one", "n", first) == digest_of(tmp_path / "one", "n")
+
+
+def test_the_digest_of_two_parts_finds_what_that_of_one_finds_and_where_they_meet(tmp_path: Path) -> None:
+    head, body, file = os.urandom(3_000), os.urandom(2 * PIECE_BYTES + 9), tmp_path / "file"
+    variants = {
+        "same": (head + body, len(head), "n"),
+        "another name": (head + body, len(head), "m"),
+        "cut elsewhere": (head + body, len(head) + 1, "n"),
+        "one part": (head + body, 0, "n"),
+        "other order": (body + head, len(body), "n"),
+        "a changed head": (b"\0" + head[1:] + body, len(head), "n"),
+        "a changed body": (head + body[:-1] + bytes([body[-1] ^ 1]), len(head), "n"),
+        "pieces swapped": (head + body[PIECE_BYTES : 2 * PIECE_BYTES] + body[:PIECE_BYTES] + body[-9:], len(head), "n"),
+        "shorter": (head + body[:-1], len(head), "n"),
+        "longer": (head + body + b"\0", len(head), "n"),
+    }
+    found = {}
+    for what, (data, cut, name) in variants.items():
+        file.write_bytes(data)
+        found[what] = digest_of(file, name, cut).digest
+    assert len(set(found.values())) == len(variants)
+
+
+def test_a_body_is_read_once_for_all_sites_and_again_by_a_run_that_did_not_write_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, read = keep(bench.grid), []
+    monkeypatch.setattr("server.link.store.pieces_of", lambda path: (read.append(path.suffix), pieces_of(path))[1])
+    tasks = [push(bench.grid, site, kept, sequence=number) for number, site in enumerate(("a", "b"), start=1)]
+    assert read == [".request", ".request"]
+    tasks.append(push(bench.again(), "c", kept, sequence=3))
+    assert read[2:] == [".request", ".body"]
+    for task in tasks:
+        (whole := bench.home / "whole").write_bytes(b"".join(blocks(*asked(bench, task))))
+        assert bench.store.task(task).request == digest_of(whole, request_name(task), head_of(bench, task))
+
+
+def asked(bench: Bench, task: str) -> tuple[Path, int, Path]:
+    head, body = bench.store.files.request_parts(task, bench.store.task(task).body)
+    return head, 0, body
+
+
+def head_of(bench: Bench, task: str) -> int:
+    return bench.store.head_of(bench.store.task(task))
 
 
 def test_each_site_gets_its_own_head_and_the_body_that_lies_there_once(tmp_path: Path) -> None:
@@ -113,7 +171,7 @@ def test_what_a_site_is_told_of_is_head_and_body_together(bench: Bench, tmp_path
     task = bench.store.task(push(bench.grid, "a", kept))
     whole = tmp_path / "whole"
     whole.write_bytes(bench.store.files.request(task.id).read_bytes() + kept[0].read_bytes())
-    assert task.request == digest_of(whole, request_name(task.id))
+    assert task.request == digest_of(whole, request_name(task.id), bench.store.head_of(task))
     assert bench.store.files.request(task.id).stat().st_size < 10_000
 
 

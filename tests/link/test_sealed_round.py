@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -124,20 +125,33 @@ def test_rounds_are_summed_and_a_model_lies_at_the_coordinator_once(scene: Seale
     assert list(scene.payloads.iterdir()) == []
 
 
-def test_a_body_that_was_changed_on_the_coordinators_disk_reaches_no_training(scene: Sealed) -> None:
+@pytest.mark.parametrize(("who", "failure"), [("an accident", Failure.DAMAGED), ("an attacker", Failure.SEAL)])
+def test_a_body_that_was_changed_on_the_coordinators_disk_reaches_no_training(
+    scene: Sealed, who: str, failure: Failure
+) -> None:
+    """The digest finds what the disk did; whoever makes a digest of other bytes is found by the seal."""
     scene.greet()
     keep = scene.link.keep_common
 
-    def tampered(size, write):
+    def by_accident(size, write):
         path = keep(size, write)
-        data = bytearray(path.read_bytes())
-        data[len(data) // 2] ^= 1
-        path.write_bytes(data)
+        path.write_bytes(flipped(path.read_bytes()))
         return path
 
-    scene.link.keep_common = tampered  # type: ignore[method-assign]
+    def on_purpose(size, write):
+        def other(writer):
+            write(buffer := io.BytesIO())
+            writer.write(memoryview(flipped(buffer.getvalue())))
+
+        return keep(size, other)
+
+    def flipped(data: bytes) -> bytes:
+        half = len(data) // 2
+        return data[:half] + bytes([data[half] ^ 1]) + data[half + 1 :]
+
+    scene.link.keep_common = by_accident if who == "an accident" else on_purpose  # type: ignore[method-assign]
     arrays: ArrayRecord = arrays_record(MODEL)
     content = RecordDict({CONFIG: scene.order(1), "arrays": arrays})
     requests = [Message(content, dst_node_id=node_of(site), message_type="train") for site in SITES]
     replies = list(scene.sealed.send_and_receive(requests))
-    assert [reply.error.code for reply in replies] == [Failure.SEAL, Failure.SEAL]
+    assert [reply.error.code for reply in replies] == [failure, failure]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,16 @@ from client.cli import main as site_main
 from client.config import EVENTS_FILE
 from client.link.waiting import Waiting
 from protocol.eventlog import read_events, verify
+from protocol.link.flower import node_of
+from protocol.link.terms import Failure
 from server.cli import main
+from server.link.presence import SiteProgress
 from server.link.runs import Runs
 from server.link.states import State
+from server.window import WindowGrid
+from tests.link.light import calls
 from tests.link.real import Scene, a_scene, hours_around
-from tests.link.world import RUN, wait_until
+from tests.link.world import DEADLINE_S, MIB, RUN, a_world, message, push, sealed_request, wait_until
 from tests.tiny_base import TinyBase
 
 APPROVAL = {"accept": {"approval": True}}
@@ -85,6 +92,45 @@ def test_outside_its_hours_a_site_fetches_nothing_and_refuses_nothing(tmp_path: 
         untouched(scene, "site-02")
         scene.federation.grant("site-02", {"accept": {**grants, "hours": hours_around(-1)}})
         assert [share.site for share in cohort.result(120).shares.values()] == ["site-02"]
+
+
+def test_sites_that_wait_or_are_away_keep_no_other_from_its_turn(tmp_path: Path) -> None:
+    with a_world(tmp_path, "waits", "away", "ready") as world:
+        (world.home("waits") / "wait").touch()
+        port = world.server().port
+        for site in ("waits", "ready"):
+            world.daemon(site, port)
+        grid, presence = world.grid(), world.presence()
+        wait_until(lambda: {each.site for each in presence.sites()} == {"waits", "ready"})
+        asked = [message(site, sealed_request(MIB, site=site)) for site in ("waits", "away", "ready")]
+        came = WindowGrid(grid, 1).send_and_receive(asked, timeout=DEADLINE_S)
+        assert next(came).metadata.src_node_id == node_of("ready")
+        assert [calls(world.home(site)) for site in ("waits", "away")] == [[], []]
+        (world.home("waits") / "wait").unlink()
+        assert next(came).metadata.src_node_id == node_of("waits")
+        world.daemon("away", port)
+        assert next(came).metadata.src_node_id == node_of("away")
+
+
+def test_a_site_at_work_keeps_its_place_and_one_that_waits_or_has_left_does_not(tmp_path: Path) -> None:
+    with a_world(tmp_path, "a", "b", "c") as world:
+        grid, presence = world.grid(), world.presence()
+        tasks = {site: push(grid, site, sealed_request(10, site=site)) for site in ("a", "b", "c")}
+        assert grid.idle(tasks.values()) == set(tasks.values())  # none has ever called
+        for site in tasks:
+            presence.agreed(site, "1.0", 1)
+        assert grid.idle(tasks.values()) == set()
+        waiting = SiteProgress(site="b", run=RUN, round=1, doing=WAITS_FOR_HOURS, done=0, total=0, at=time.time())
+        presence.progressed(waiting)
+        presence.progressed(replace(waiting, site="c", run="another run"))
+        assert grid.idle(tasks.values()) == {tasks["b"]}
+        assert grid.idle([tasks["a"]]) == set()
+        presence.gone("a")
+        assert grid.idle(tasks.values()) == {tasks["a"], tasks["b"]}
+        world.store().refuse(tasks["a"], Failure.CONFIG)  # its reply is there: it takes its place until it was taken
+        assert grid.idle(tasks.values()) == {tasks["b"]}
+        presence.progressed(replace(waiting, doing="download"))
+        assert grid.idle(tasks.values()) == set()
 
 
 def test_a_job_that_is_refused_anyway_asks_no_person(tmp_path: Path, tiny_base: TinyBase) -> None:

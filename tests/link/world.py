@@ -162,10 +162,13 @@ class World:
         self._stack.callback(store.close)
         return store
 
-    def grid(self, run: str = RUN) -> LinkGrid:
+    def presence(self) -> Presence:
         presence = Presence(link_folder(self.coordinator))
         self._stack.callback(presence.close)
-        return LinkGrid(self.store(), presence, run=run, sites=lambda: self.sites)
+        return presence
+
+    def grid(self, run: str = RUN) -> LinkGrid:
+        return LinkGrid(self.store(), self.presence(), run=run, sites=lambda: self.sites)
 
     # A site.
 

@@ -5,6 +5,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 
 from privacy.errors import ConfigError
 from protocol.messages import TRAIN
+from server.layer import GridLayer
 from server.window import WindowGrid
 from tests.memory_grid import MemoryGrid
 
@@ -118,3 +119,57 @@ def test_a_message_is_made_only_when_there_is_room_for_it():
     first = next(iter(window(grid, 2).send_and_receive(counted())))
     assert first.metadata.src_node_id == 1
     assert made == [1, 2]
+
+
+class Idle(MemoryGrid):
+    """A host that says of some nodes that they cannot take work now, until a time on its clock."""
+
+    def push_messages(self, messages):
+        wanted = list(messages)
+        names = list(super().push_messages(wanted))
+        self.node_of.update({name: m.metadata.dst_node_id for name, m in zip(names, wanted, strict=True)})
+        return names
+
+    def idle(self, message_ids):
+        return {name for name in message_ids if self.node_of[name] in self.nodes} if self.clock() < self.until else ()
+
+
+def sleepers(nodes, until):
+    grid = Idle(apps=dict.fromkeys(range(1, 9), echo))
+    grid.nodes, grid.until, grid.node_of = nodes, until, {}
+    for node in nodes:
+        grid.delay(node, 0, until)
+    return grid
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_sites_that_cannot_take_work_now_keep_no_place_in_the_window(width):
+    grid = sleepers({1, 2, 3, 4}, 1000.0)
+    layered = WindowGrid(GridLayer(grid), width, clock=grid.clock, sleep=grid.clock.sleep)
+    seen = [(each.metadata.src_node_id, grid.clock()) for each in layered.send_and_receive(messages(8))]
+    assert [node for node, _ in seen] == [5, 6, 7, 8, 1, 2, 3, 4]
+    assert all(at < 60.0 for node, at in seen if node > 4)
+    assert all(1000.0 <= at < 1060.0 for node, at in seen if node <= 4)
+
+
+def test_a_site_whose_time_has_come_takes_a_place_again():
+    grid = sleepers({1, 2}, 50.0)
+    for node in (1, 2):
+        grid.delay(node, 0, 100.0)
+    for node in (3, 4):
+        grid.delay(node, 0, 60.0)
+    replies = window(grid, 2).send_and_receive(messages(8))
+    assert next(replies).metadata.src_node_id == 3 and grid.clock() >= 60.0
+    asked = len(grid.requests)
+    assert asked == 4  # two that were idle, and the two of the window
+    assert sorted(sources(replies)) == [1, 2, 4, 5, 6, 7, 8]
+    assert grid.most_in_flight == 4
+
+
+def test_sites_that_are_slow_but_at_work_keep_their_places():
+    grid = sleepers({1}, 1000.0)
+    for node in (2, 3):
+        grid.delay(node, 0, 100.0)
+    first = next(iter(window(grid, 2).send_and_receive(messages(8))))
+    assert first.metadata.src_node_id == 2
+    assert len(grid.requests) == 3

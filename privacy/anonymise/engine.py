@@ -99,9 +99,11 @@ class Anonymiser:
         with watch.over("the page"):
             page = Page(text, self._languages)
         watch.settle()
-        found = [finding for detector in self._detectors for finding in self._find(page, detector, watch)]
+        found: list[_Found] = []
+        for detector in self._detectors:
+            self._find(page, detector, watch, found)
         if own:
-            found += self._own(page, own, watch)
+            self._own(page, own, watch, found)
         written: list[Redacted] = []
         with watch.over("writing the text anew"):
             written.append(self._write(text, found, person))
@@ -112,79 +114,88 @@ class Anonymiser:
         """What is written for a value that is of this kind as a whole; a tag where the profile does not hide it."""
         return self._surrogates.write(value, kind, self._profile.treatments.get(kind, Treatment.TAG), person)
 
-    def _find(self, page: Page, detector: Detector, watch: _Watch) -> list[Finding]:
-        spans: list[Span] = []
-        with watch.over(f"detector {detector.name!r}"):
-            spans.extend(watch.timed(detector.find(page)))
-            findings = [_finding(page, span, detector.name) for span in spans]
+    def _find(self, page: Page, detector: Detector, watch: _Watch, found: list[_Found]) -> None:
+        """Adds what the detector proposes and the profile hides."""
+        treatments, name = self._profile.treatments, detector.name
+        with watch.over(f"detector {name!r}"):
+            for span in watch.timed(detector.find(page)):
+                start, end, kind = _checked(page, span)
+                if kind in treatments and (kind is not Kind.AGE or self._is_high(page.text[start:end])):
+                    found.append((start, -end, kind, name))
         watch.settle()
-        return [finding for finding in findings if self._hides(page.text, finding)]
 
-    def _own(self, page: Page, own: Mapping[str, str] | Sequence[OwnValue], watch: _Watch) -> list[Finding]:
-        findings: list[Finding] = []
+    def _own(self, page: Page, own: Mapping[str, str] | Sequence[OwnValue], watch: _Watch, found: list[_Found]) -> None:
         with watch.over("row linkage"):
-            findings.extend(_finding(page, span, OWN_RECORD) for span in watch.timed(own_spans(page, own_values(own))))
+            for span in watch.timed(own_spans(page, own_values(own))):
+                start, end, kind = _checked(page, span)
+                found.append((start, -end, kind, OWN_RECORD))
         watch.settle()
-        return findings
 
-    def _hides(self, text: str, finding: Finding) -> bool:
-        if finding.kind not in self._profile.treatments:
-            return False
-        if finding.kind is not Kind.AGE:
-            return True
-        age = age_of(text[finding.start : finding.end])
+    def _is_high(self, value: str) -> bool:
+        age = age_of(value)
         return age is None or age > self._profile.ages_over
 
-    def _write(self, text: str, found: list[Finding], person: str | None) -> Redacted:
+    def _write(self, text: str, found: list[_Found], person: str | None) -> Redacted:
         pieces: list[str] = []
         findings: list[Finding] = []
         lengths: list[int] = []
         position = 0
         for members in _blocks(found):
-            start, end = members[0].start, max(member.end for member in members)
-            lead = _lead(members)
-            surrogate = self._surrogate(text[start:end], lead.kind, members, person)
+            start, end, kind, detector = members[0] if len(members) == 1 else _union(members)
+            surrogate = self._surrogate(text[start:end], kind, members, person)
             pieces += (text[position:start], surrogate)
             lengths.append(len(surrogate))
-            findings.append(Finding(start, end, lead.kind, lead.detector))
+            findings.append(Finding(start, end, kind, detector))
             position = end
         return Redacted("".join((*pieces, text[position:])), tuple(findings), tuple(lengths))
 
     def _surrogate(self, value: str, kind: Kind, members: list[Finding], person: str | None) -> str:
         """Findings that overlap share a surrogate if they are treated alike; else only the kind is shown."""
-        telling = [member for member in members if member.kind not in VAGUE] or members
-        treatments = {self._profile.treatments.get(member.kind, Treatment.TAG) for member in telling}
-        treatment = treatments.pop() if len(treatments) == 1 else Treatment.TAG
+        if len(members) == 1:
+            treatment = self._profile.treatments.get(kind, Treatment.TAG)
+        else:
+            telling = [member for member in members if member.kind not in VAGUE] or members
+            treatments = {self._profile.treatments.get(member.kind, Treatment.TAG) for member in telling}
+            treatment = treatments.pop() if len(treatments) == 1 else Treatment.TAG
         return self._surrogates.write(value, kind, treatment, person)
 
 
-def _finding(page: Page, span: Span, detector: str) -> Finding:
-    if not 0 <= span.start < span.end <= len(page.shadow):
+_Found = tuple[int, int, Kind, str]
+"""Where a finding begins in the original, where it ends (less than nothing: of equal starts the longest is first), what
+it is and who found it: in this form findings sort themselves.
+"""
+
+
+def _checked(page: Page, span: Span) -> tuple[int, int, Kind]:
+    """The span in the original text. Raises: ValueError where it is none, or its kind."""
+    start, end, kind = span
+    if not 0 <= start < end <= len(page.shadow):
         raise ValueError("a span outside the page")
-    start, end = page.original(span.start, span.end)
-    return Finding(start, end, Kind(span.kind), detector)
+    start, end = page.original(start, end)
+    return start, end, kind if kind.__class__ is Kind else Kind(kind)
 
 
-def _blocks(found: list[Finding]) -> Iterable[list[Finding]]:
+def _blocks(found: list[_Found]) -> Iterable[list[Finding]]:
     """Findings grouped so that overlapping ones are together, from left to right."""
     block: list[Finding] = []
     reach = 0
-    for finding in sorted(found, key=lambda finding: (finding.start, -finding.end, finding.kind, finding.detector)):
-        if block and finding.start >= reach:
+    for start, less_end, kind, detector in sorted(found):
+        if block and start >= reach:
             yield block
             block = []
-        block.append(finding)
-        reach = max(reach, finding.end)
+        block.append(Finding(start, -less_end, kind, detector))
+        reach = max(reach, -less_end)
     if block:
         yield block
 
 
-def _lead(members: list[Finding]) -> Finding:
-    """The record's own values know their kind best, a code least; else the longest, the first of equals."""
-    return max(
+def _union(members: list[Finding]) -> Finding:
+    """All that the members cover. What it is: the record's own values know best, a code least; else the longest."""
+    lead = max(
         members,
         key=lambda member: (member.kind not in VAGUE, member.detector == OWN_RECORD, member.end - member.start),
     )
+    return Finding(members[0].start, max(member.end for member in members), lead.kind, lead.detector)
 
 
 def _listed(languages: frozenset[str]) -> str:

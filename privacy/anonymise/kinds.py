@@ -6,7 +6,6 @@ PCI DSS and the identifiers that Chinese records carry, told apart as far as a p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -56,8 +55,7 @@ class Span(NamedTuple):
     kind: Kind
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """A hidden stretch of the ORIGINAL text: `text[start:end]`, offsets in Unicode code points, `start < end`."""
 
     start: int

@@ -29,6 +29,8 @@ _WORD = re.compile(rf"(?<![{LETTERS}0-9_])[{LETTERS}](?:[{LETTERS}0-9]|['&-](?=[
 _ASCII_WORD = re.compile(r"(?<![A-Za-z0-9_])[A-Za-z][A-Za-z0-9]*(?:['&-][A-Za-z][A-Za-z0-9]*)*")
 _QUOTES = str.maketrans("‘’ʼ`´“”„«»", "'''''\"\"\"\"\"")
 _INVISIBLE = frozenset({"Cf", "Mn", "Me"})
+_FEW = 8
+"""Up to so many characters are folded one by one over the whole text, which is faster than all in one pass."""
 
 
 class Word(NamedTuple):
@@ -59,10 +61,11 @@ class Page:
 
     def scan(self, pattern: Any, group: int = 0) -> Iterator[tuple[int, int]]:
         """Offsets in the shadow of `group` in each match, from left to right."""
+        same = len(self.data) == len(self.shadow)
         for match in pattern.finditer(self.data):
             start, end = match.span(group)
             if start < end:
-                yield self._character(start), self._character(end)
+                yield (start, end) if same else (int(self._characters[start]), int(self._characters[end]))
 
     def original(self, start: int, end: int) -> tuple[int, int]:
         """Offsets in the original text of the shadow's stretch `start:end`."""
@@ -121,9 +124,6 @@ class Page:
         lead = (np.frombuffer(self.data, dtype=np.uint8) & 0xC0) != 0x80
         return np.concatenate(([0], np.cumsum(lead)))
 
-    def _character(self, byte: int) -> int:
-        return byte if len(self.data) == len(self.shadow) else int(self._characters[byte])
-
 
 def fold_letters(value: str) -> str:
     """Only the letters and digits of `value`, without case, accents or width: the form in which spellings compare."""
@@ -164,8 +164,16 @@ _FOLDS = _Folds()
 def _shadow(text: str) -> tuple[str, list[int] | None]:
     if text.isascii():
         return text, None
-    folded = text.translate(_FOLDS)
-    if not any(unicodedata.category(character) in _INVISIBLE for character in set(folded)):
+    marks = set(text)
+    changed = sorted(mark for mark in marks if _FOLDS[ord(mark)] != mark)
+    if len(changed) <= _FEW:
+        # In the order of their codes: what one becomes is ASCII, so none that comes later becomes another once more.
+        folded = text
+        for mark in changed:
+            folded = folded.replace(mark, _FOLDS[ord(mark)])
+    else:
+        folded = text.translate(_FOLDS)
+    if not any(unicodedata.category(mark) in _INVISIBLE for mark in marks if not mark.isascii()):
         return folded, None
     return _compose(folded)
 

@@ -36,12 +36,14 @@ class Surrogates:
 
     def write(self, value: str, kind: Kind, treatment: Treatment, person: str | None = None) -> str:
         """The text that stands for `value`. `person`: whose it is; without, dates are not shifted but tagged."""
+        if treatment is Treatment.TAG:
+            return tag(kind)
         if treatment is Treatment.MASK:
             return _mask(value, keep=0)
         if treatment is Treatment.LAST_FOUR:
             return _mask(value, keep=4)
         if treatment is Treatment.YEAR:
-            return self._year(Page(value).shadow) or tag(kind)
+            return self._year(value if value.isascii() else Page(value).shadow) or tag(kind)
         if treatment is Treatment.PSEUDONYM and self._key is not None:
             return self._pseudonym(value, kind, self._key)
         if treatment in (Treatment.SHIFT, Treatment.SURROGATE) and self._key is not None:
@@ -78,7 +80,10 @@ def shift_of(key: bytes, person: str) -> int:
 
 def tag(kind: Kind) -> str:
     """The kind in upper case and brackets."""
-    return f"[{kind.value.upper()}]"
+    return _TAGS[kind]
+
+
+_TAGS = {kind: f"[{kind.value.upper()}]" for kind in Kind}
 
 
 def _mask(value: str, *, keep: int) -> str:

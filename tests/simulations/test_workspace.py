@@ -179,7 +179,7 @@ class TestCores:
 def tagged(root: Path, base: TinyBase, partition: str = "iid") -> Workspace:
     """A workspace of texts in which every word is marked; the ward is a column beside."""
     root.mkdir(parents=True, exist_ok=True)
-    changes = {"task": {"kind": "tag", "labels": ["WORD"]}, "columns": {"linked": []}}
+    changes: Settings = {"task": {"kind": "tag", "labels": ["WORD"]}, "columns": {"linked": []}}
     job = read_job(write_job(root / "job.toml", base, changes))
     rows = [
         {"ward": f"w{n % 4}", "text": f"note {n}", "spans": [{"start": 0, "end": 4, "label": "WORD"}]}
@@ -203,7 +203,7 @@ def test_texts_with_entities_are_dealt_and_their_sites_grant_the_task(
 def test_texts_are_dealt_by_the_kinds_of_entities_that_they_have(tmp_path: Path, tiny_base: TinyBase) -> None:
     tmp_path.mkdir(exist_ok=True)
     kinds = ["DRUG", "NAME"]
-    changes = {"task": {"kind": "tag", "labels": kinds}, "columns": {"linked": []}}
+    changes: Settings = {"task": {"kind": "tag", "labels": kinds}, "columns": {"linked": []}}
     job = read_job(write_job(tmp_path / "job.toml", tiny_base, changes))
     rows = [
         {"text": f"note {n}", "spans": [{"start": 0, "end": 4, "label": kinds[n % 2]}] if n % 5 else []}

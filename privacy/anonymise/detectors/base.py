@@ -38,24 +38,36 @@ def accept(page: Page, start: int, end: int) -> bool:
     return True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rule:
-    """A pattern whose group `group` is an identifier of `kind` if it passes `check` and, with `whole`, cuts no word."""
+    """A pattern whose group `group` is an identifier of `kind` if it passes `check` and, with `whole`, cuts no word.
+
+    `hint` matches every page that `pattern` matches. Where the pattern begins with any word or number, its hint is the
+    rare part alone ("@"): an automaton of many patterns that may all begin anywhere has a state for nearly every place
+    of a text, and making them takes a hundred times as long as reading.
+    """
 
     kind: Kind
     pattern: Any
+    hint: Any
     check: Check = accept
     group: int = 0
     whole: bool = True
 
 
-def rule(kind: Kind, pattern: str, check: Check = accept, *, group: int = 0, whole: bool = True) -> Rule:
-    """A rule from the source of its pattern."""
-    return Rule(kind, compile_pattern(pattern), check, group, whole)
+def rule(
+    kind: Kind, pattern: str, check: Check = accept, *, group: int = 0, whole: bool = True, hint: str = ""
+) -> Rule:
+    """A rule from the source of its pattern and of its hint, which is the pattern itself where none is given."""
+    compiled = compile_pattern(pattern)
+    return Rule(
+        kind=kind, pattern=compiled, hint=compile_pattern(hint) if hint else compiled, check=check, group=group,
+        whole=whole,
+    )  # fmt: skip
 
 
 class RuleDetector:
-    """Runs rules: one pass over the page tells which of them match at all, one pass each finds where.
+    """Runs rules: one pass over the page tells which of them may match at all, one pass each finds where.
 
     An RE2 set that runs out of memory reports no match, which would let a page pass unread. So the set holds one more
     pattern, which matches every page: where that one is missing from the answer, all rules run.
@@ -65,7 +77,7 @@ class RuleDetector:
         self.name = name
         self.rules = tuple(rules)
         self.kinds = frozenset(rule.kind for rule in self.rules)
-        self._set = pattern_set([rule.pattern for rule in self.rules])
+        self._set = pattern_set([rule.hint for rule in self.rules])
         self._first, self._witness = 0, len(self.rules)
 
     def find(self, page: Page) -> Iterator[Span]:
@@ -87,10 +99,17 @@ class RuleDetector:
     def share(detectors: Sequence[RuleDetector]) -> None:
         """Make the detectors' rules one set, so that one pass over a page serves them all."""
         rules = [rule for detector in detectors for rule in detector.rules]
-        shared, first = pattern_set([rule.pattern for rule in rules]), 0
+        shared, first = pattern_set([rule.hint for rule in rules]), 0
         for detector in detectors:
             detector._set, detector._first, detector._witness = shared, first, len(rules)
             first += len(detector.rules)
+
+
+class HanDetector(RuleDetector):
+    """Rules each of which needs a Chinese character: a page of ASCII is not read for them."""
+
+    def _matching(self, page: Page) -> Sequence[Rule]:
+        return () if page.ascii else super()._matching(page)
 
 
 def pattern_set(patterns: Sequence[Any]) -> Any:

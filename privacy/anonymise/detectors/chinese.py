@@ -8,7 +8,7 @@ from typing import Any
 
 import ahocorasick_rs
 
-from privacy.anonymise.detectors.base import RuleDetector, rule
+from privacy.anonymise.detectors.base import HanDetector, RuleDetector, rule
 from privacy.anonymise.kinds import Kind, Span
 from privacy.anonymise.lexicon import PLACES_ZH
 from privacy.anonymise.page import Page, compile_pattern
@@ -42,11 +42,11 @@ _ROAD = "路|街|大道|巷|胡同|弄|里|道"
 
 
 def chinese_rules() -> RuleDetector:
-    """Addresses, hospitals and companies, mobile numbers, plates in Chinese text."""
+    """Addresses, hospitals and companies, plates in Chinese text."""
     han = rf"{_HAN}{{1,8}}?"
     house = r"(?:\d{1,5}(?:-\d{1,5})?(?:号[院楼]?|弄|幢|栋|座|楼|单元|室|层|房|户)){1,6}"
     suffix = "医院|卫生院|卫生服务中心|诊所|门诊部|银行|支行|分行|信用社|有限公司|公司|集团|大学|学院|研究所|中学|小学"
-    return RuleDetector(
+    return HanDetector(
         "chinese",
         (
             rule(
@@ -56,14 +56,17 @@ def chinese_rules() -> RuleDetector:
             rule(Kind.ADDRESS, rf"(?:{han}(?:{_PLACE_TAIL})){{0,4}}{_HAN}{{2,6}}?(?:{_ROAD}){house}"),
             rule(Kind.ORGANISATION, rf"{_HAN}{{2,14}}?(?:{suffix})", _is_organisation),
             rule(
-                Kind.PHONE, r"(?:\+?86[- ]?)?1[3-9]\d[- ]?\d{4}[- ]?\d{4}|0\d{2,3}[- ]?\d{7,8}|400[- ]?\d{3}[- ]?\d{4}"
-            ),
-            rule(
                 Kind.PLATE,
                 r"[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼][A-Z] ?[·•.]? ?[A-Z0-9]{5,6}",
             ),
         ),
     )
+
+
+def chinese_phones() -> RuleDetector:
+    """Telephone numbers of China, which need no Chinese character beside them."""
+    numbers = r"(?:\+?86[- ]?)?1[3-9]\d[- ]?\d{4}[- ]?\d{4}|0\d{2,3}[- ]?\d{7,8}|400[- ]?\d{3}[- ]?\d{4}"
+    return RuleDetector("chinese", (rule(Kind.PHONE, numbers),))
 
 
 def _is_organisation(page: Page, start: int, end: int) -> bool:

@@ -32,9 +32,14 @@ def contact_rules() -> RuleDetector:
     return RuleDetector(
         "contacts",
         (
-            rule(Kind.EMAIL, r"[A-Za-z0-9À-ɏ._%+'-]{1,64}@(?:[A-Za-z0-9À-ɏ-]{1,63}\.)+[A-Za-z]{2,24}"),
-            rule(Kind.URL, r"(?i)\b(?:https?|ftp)://[!#-;=?-~]*[a-z0-9/]"),
-            rule(Kind.URL, rf"(?i)\b(?:www\.)?{host}(?:{_TOP_DOMAINS})(?:/[!#-;=?-~]*[a-z0-9/])?", _is_domain),
+            rule(Kind.EMAIL, r"[A-Za-z0-9À-ɏ._%+'-]{1,64}@(?:[A-Za-z0-9À-ɏ-]{1,63}\.)+[A-Za-z]{2,24}", hint="@"),
+            rule(Kind.URL, r"(?i)\b(?:https?|ftp)://[!#-;=?-~]*[a-z0-9/]", hint="://"),
+            rule(
+                Kind.URL,
+                rf"(?i)\b(?:www\.)?{host}(?:{_TOP_DOMAINS})(?:/[!#-;=?-~]*[a-z0-9/])?",
+                _is_domain,
+                hint=rf"(?i)\.(?:{_TOP_DOMAINS})",
+            ),
             rule(Kind.IP, r"\d{1,3}(?:\.\d{1,3}){3}(?:/\d{1,2})?", _is_address),
             rule(Kind.IP, r"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}", _is_address),
             rule(
@@ -72,13 +77,13 @@ def _is_phone(page: Page, start: int, end: int) -> bool:
         return False
     if _CUE.search(page.before(start, _CUE_WIDTH)) or _CUE_AFTER.match(page.shadow[end : end + 12]):
         return True
-    return any(_in_plan(value, region) for region in _REGIONS)
+    # A plan is asked only about numbers that are written as telephone numbers are: with "+" or with separators.
+    if value.startswith("+"):  # it names its country itself
+        return _in_plan(value, _REGIONS[0])
+    return re.search(r"\d[-. )]", value) is not None and any(_in_plan(value, region) for region in _REGIONS)
 
 
 def _in_plan(value: str, region: str) -> bool:
-    # A plan is asked only about numbers that are written as telephone numbers are: with "+" or with separators.
-    if not value.startswith("+") and not re.search(r"\d[-. )]", value):
-        return False
     try:
         return phonenumbers.is_valid_number(phonenumbers.parse(value, region))
     except phonenumbers.NumberParseException:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from privacy.anonymise.detectors.base import Rule, RuleDetector, rule
+from privacy.anonymise.detectors.base import HanDetector, Rule, RuleDetector, rule
 from privacy.anonymise.kinds import Kind
 from privacy.anonymise.page import Page
 
@@ -52,8 +52,13 @@ _CUES_ZH: dict[Kind, str] = {
 
 
 def cued_rules() -> RuleDetector:
-    """A cue in English or Chinese, then a value that holds a digit."""
-    return RuleDetector("cued", (*map(_english, _CUES), *map(_chinese, _CUES_ZH), _ZIP))
+    """A cue in English, then a value that holds a digit."""
+    return RuleDetector("cued", (*map(_english, _CUES), _ZIP))
+
+
+def cued_rules_zh() -> RuleDetector:
+    """A cue in Chinese, then a value that holds a digit."""
+    return HanDetector("cued", tuple(map(_chinese, _CUES_ZH)))
 
 
 def _english(kind: Kind) -> Rule:

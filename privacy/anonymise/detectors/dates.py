@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from privacy.anonymise.detectors.base import Rule, RuleDetector, rule
+from privacy.anonymise.detectors.base import HanDetector, Rule, RuleDetector, rule
 from privacy.anonymise.kinds import Kind
 from privacy.anonymise.page import Page
 
@@ -32,7 +32,12 @@ _UNDER_A_YEAR = re.compile(r"\d\s?-?(?:mes|month|week|semana|day|d[ií]a|个月|
 
 def date_rules() -> RuleDetector:
     """Dates, and ages of any height: the profile says above which they are hidden. Month 13 and day 32 are no dates."""
-    return RuleDetector("dates", (*_named_months(), *_numeric(), *_chinese(), *_ages()))
+    return RuleDetector("dates", (*_named_months(), *_numeric(), *_ages()))
+
+
+def date_rules_zh() -> RuleDetector:
+    """Dates and ages in Chinese."""
+    return HanDetector("dates", _chinese())
 
 
 def age_of(value: str) -> int | None:
@@ -67,6 +72,8 @@ def _chinese() -> tuple[Rule, ...]:
     return (
         rule(Kind.DATE, rf"(?:\d{{4}}|[{_ZH}]{{4}}) ?年 ?{_DAY_ZH} ?月(?:份|(?: ?{_DAY_ZH} ?[日号])?)"),
         rule(Kind.DATE, rf"{_DAY_ZH} ?月 ?{_DAY_ZH} ?[日号]"),
+        rule(Kind.AGE, r"(\d{1,3}) ?(?:周?岁)", group=1),
+        rule(Kind.AGE, r"(九十[一二三四五六七八九]?|一百[零〇一二三四五六七八九十]{0,3})(?:周?岁)", group=1),
     )
 
 
@@ -86,8 +93,6 @@ def _ages() -> tuple[Rule, ...]:
         rule(Kind.AGE, r"(?i)\b(?:aged?|age of|age:|age is|edad:?)\s?(\d{1,3})\b", group=1),
         rule(Kind.AGE, r"(?i)\b(9\d|1[0-2]\d)[- ](?:years?|yrs?|años)\b", group=1),
         rule(Kind.AGE, r"(?i)\b((?:ninety|one hundred)(?:[- ](?:and )?[a-z]+)?)[- ]years?[- ]old\b", group=1),
-        rule(Kind.AGE, r"(\d{1,3}) ?(?:周?岁)", group=1),
-        rule(Kind.AGE, r"(九十[一二三四五六七八九]?|一百[零〇一二三四五六七八九十]{0,3})(?:周?岁)", group=1),
     )
 
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from privacy.anonymise.detectors.vocabulary import (
-    IN_PLACE,
-    MONTHS,
-    PARTICLES,
-    SUFFIXES,
-    TITLES,
+from privacy.anonymise.detectors.vocabularies import (
+    CITY,
+    FIRST,
+    INITIAL,
+    KNOWN,
+    LAST,
+    MONTH,
+    REGION,
+    SUFFIX,
+    TITLE,
 )
+from privacy.anonymise.detectors.vocabulary import IN_PLACE, PARTICLES
 from privacy.anonymise.kinds import Kind
-from privacy.anonymise.lexicon import CITIES, REGIONS
 
 if TYPE_CHECKING:
     from privacy.anonymise.detectors.runs import Run
 
+_BEGINNING = TITLE | FIRST | INITIAL | REGION | MONTH
 _LONGEST = 5
 _SHOUTED = 5
 """An unknown word in capitals of at most this many letters is an abbreviation, not a name."""
@@ -24,26 +29,28 @@ _SHOUTED = 5
 
 def read_persons(run: Run) -> None:
     """Takes the run's words that name persons."""
-    index = 0
-    while index < len(run.words):
-        end = _person(run, index) if run.free(index) else 0
+    index, count, marks, taken = 0, len(run.words), run.marks, run.taken
+    while index < count:
+        # A common word begins a person only as a title, a first name, an initial or a place of that name.
+        begins = not taken[index] and (not marks[index] & KNOWN or marks[index] & _BEGINNING)
+        end = _person(run, index) if begins else 0
         if end:
             run.take(index, end, Kind.NAME)
-        index = max(end, index + 1)
+        index = end or index + 1
 
 
 def _person(run: Run, index: int) -> int:
     """Where the person that begins at `index` ends, or 0."""
-    word = run.words[index]
-    if word.lower in TITLES and len(run.words) > 1:
+    marks = run.marks[index]
+    if marks & TITLE and len(run.words) > 1:
         return _after_title(run, index)
     if _is_initial(run, index):
         return _after_initials(run, index)
-    if word.lower in REGIONS or word.lower in MONTHS:
+    if marks & (REGION | MONTH):
         return _absorb(run, index + 1) if _is_surname(run, index + 1) else 0
     if _is_town(run, index):
         return 0
-    if run.is_first(word.lower) and _is_named(run, index):
+    if marks & FIRST and _is_named(run, index):
         return _absorb(run, index + 1)
     if _cued(run, index) and _may_be_name(run, index):
         return _absorb(run, index + 1)
@@ -54,13 +61,15 @@ def _person(run: Run, index: int) -> int:
 
 def _is_town(run: Run, index: int) -> bool:
     """ "in Denver" is the town, though there are people of that name."""
-    alone = not run.free(index + 1) or not (_is_initial(run, index + 1) or run.is_last(run.words[index + 1].lower))
-    return index == 0 and alone and run.previous in IN_PLACE and run.words[index].lower in CITIES
+    if index or not run.marks[index] & CITY:
+        return False
+    alone = not run.free(index + 1) or not (_is_initial(run, index + 1) or run.marks[index + 1] & LAST)
+    return alone and run.previous in IN_PLACE
 
 
 def _after_title(run: Run, index: int) -> int:
     begin = index + 1
-    while run.free(begin) and run.words[begin].lower in TITLES:
+    while run.free(begin) and run.marks[begin] & TITLE:
         begin += 1
     # Whatever stands after a title is a name, even a word that is common: "Dr. Young", "Mrs. Black".
     return _absorb(run, begin + 1) if run.free(begin) else 0
@@ -77,13 +86,12 @@ def _after_initials(run: Run, index: int) -> int:
 
 
 def _follows_initial(run: Run, index: int) -> bool:
-    return _may_be_name(run, index) or run.is_last(run.words[index].lower)
+    return bool(run.marks[index] & LAST) or _may_be_name(run, index)
 
 
 def _is_named(run: Run, index: int) -> bool:
     """A first name stands for a person unless it is a common word as well; then its neighbour decides."""
-    common = run.known(run.words[index].lower)
-    if not common:
+    if not run.known(index):
         return True
     if run.free(index + 1) and _is_initial(run, index + 1):
         return _has_dot(run, index + 1)
@@ -91,17 +99,13 @@ def _is_named(run: Run, index: int) -> bool:
         return True
     if run.free(index + 1) and _may_be_name(run, index + 1):
         return True
-    return _is_surname(run, index + 1) or (
-        index > 0 and run.free(index + 1) and run.is_last(run.words[index + 1].lower)
-    )
+    return _is_surname(run, index + 1) or (index > 0 and run.free(index + 1) and bool(run.marks[index + 1] & LAST))
 
 
 def _is_surname(run: Run, index: int) -> bool:
     if not run.free(index):
         return False
-    word = run.words[index]
-    listed = run.is_last(word.lower) and not run.known(word.lower)
-    return listed and word.lower not in REGIONS and not _shouted(word.text, 3)
+    return run.marks[index] & (LAST | KNOWN | REGION) == LAST and not _shouted(run.words[index].text, 3)
 
 
 def _is_unknown_pair(run: Run, index: int) -> bool:
@@ -112,13 +116,14 @@ def _is_unknown_pair(run: Run, index: int) -> bool:
 
 
 def _is_unknown(run: Run, index: int) -> bool:
-    return run.free(index) and _may_be_name(run, index) and run.words[index].lower not in CITIES
+    return run.free(index) and not run.marks[index] & CITY and _may_be_name(run, index)
 
 
 def _may_be_name(run: Run, index: int) -> bool:
-    word = run.words[index]
-    long_enough = len(word.text) > 1 and not _shouted(word.text, _SHOUTED)
-    return long_enough and not run.known(word.lower) and word.lower not in REGIONS
+    if run.marks[index] & (KNOWN | REGION):
+        return False
+    text = run.words[index].text
+    return len(text) > 1 and not _shouted(text, _SHOUTED)
 
 
 def _cued(run: Run, index: int) -> bool:
@@ -134,17 +139,17 @@ def _absorb(run: Run, index: int) -> int:
 
 
 def _goes_on(run: Run, index: int) -> bool:
-    word = run.words[index]
+    marks = run.marks[index]
     if _possessive_before(run, index):
         return False
-    if _is_initial(run, index) or word.lower in SUFFIXES:
+    if marks & SUFFIX or _is_initial(run, index):
         return True
-    if word.text in PARTICLES:
+    if run.words[index].text in PARTICLES:
         return index + 1 < len(run.words) and _goes_on(run, index + 1)
-    if word.lower in MONTHS or word.lower in REGIONS:
+    if marks & (MONTH | REGION):
         return False
     # After a name, a surname may be a common word ("Mary Brown") or an eponym ("John Wilson").
-    return run.is_last(word.lower) or run.is_first(word.lower) or _may_be_name(run, index)
+    return bool(marks & (LAST | FIRST)) or _may_be_name(run, index)
 
 
 def _possessive_before(run: Run, index: int) -> bool:
@@ -161,4 +166,4 @@ def _has_dot(run: Run, index: int) -> bool:
 
 
 def _shouted(text: str, longest: int) -> bool:
-    return text.isupper() and len(text) <= longest
+    return len(text) <= longest and text.isupper()

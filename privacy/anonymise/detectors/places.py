@@ -17,14 +17,17 @@ _STREET = (
     r"parkway|pkwy|highway|hwy|circle|cir|crescent|close|trail|row|walk|broadway|alley)\b\.?"
 )
 _UNIT = r"(?i:apt|apartment|suite|ste|unit|room|floor|flat|building|bldg)\b\.?\s?#?\d[\pL0-9-]{0,5}"
-_SUFFIXED = (
-    r"\p{Lu}[\pL\pM]*(?:straße|strasse|straat|weg|gasse|gade|vej|veien|vegen|vägen|gatan|gata|plein|laan|allee|platz|"
+_SUFFIX = (
+    r"(?:straße|strasse|straat|weg|gasse|gade|vej|veien|vegen|vägen|gatan|gata|plein|laan|allee|platz|"
     r"damm|ring|kade|gracht|dreef|katu|tie|gränd|väg)"
 )
-_PREFIXED = (
+_SUFFIXED = rf"\p{{Lu}}[\pL\pM]*{_SUFFIX}"
+_PREFIX = (
     r"(?i:rue|via|calle|avenida|avda|avinguda|carrer|piazza|viale|corso|rua|plaza|paseo|camino|carretera|place|"
-    r"chemin|allée|boulevard|ul|ulica|c/)\.? (?:(?i:de|del|della|des|du|la|las|los|le|el|san|l')\s)*"
+    r"chemin|allée|boulevard|ul|ulica|c/)\.? "
 )
+_PREFIXED = rf"{_PREFIX}(?:(?i:de|del|della|des|du|la|las|los|le|el|san|l')\s)*"
+_STREETS = r" (?:Street|Avenue|Boulevard|Road|Lane|Drive)\b"
 _AFTER = rf"(?:,?\s{{1,3}}{_UNIT})?"
 _TOWN = (
     rf"(?:\s?,\s{{0,2}}{_WORD}(?: {_WORD}){{0,3}})?(?:,?\s{{1,2}}(?:{STATES})\b)?(?:,?\s{{1,2}}\d{{5}}(?:-\d{{4}})?\b)?"
@@ -40,8 +43,13 @@ def address_rules() -> RuleDetector:
                 Kind.ADDRESS,
                 rf"(?:\d{{1,3}} )?\d{{1,6}}[A-Za-z]?,?\s(?:(?:{_NAME}|&)\s){{1,4}}?{_STREET}{_AFTER}{_TOWN}",
                 _is_street,
+                hint=r"\d[A-Za-z]?,?\s[\p{Lu}\d&]",
             ),
-            rule(Kind.ADDRESS, rf"(?i:the )?(?i:corner of) (?:{_NAME} |\d{{1,4}} |and |de |of ){{1,8}}?{_STREET}"),
+            rule(
+                Kind.ADDRESS,
+                rf"(?i:the )?(?i:corner of) (?:{_NAME} |\d{{1,4}} |and |de |of ){{1,8}}?{_STREET}",
+                hint="(?i)corner of ",
+            ),
             rule(
                 Kind.ADDRESS,
                 r"(?im)^[ \t]*(?:(?:home|street|mailing|billing|postal|current|permanent)? ?address|residence)[ \t]*:"
@@ -50,17 +58,31 @@ def address_rules() -> RuleDetector:
                 whole=False,
             ),
             rule(Kind.ADDRESS, r"\d{1,6} (?:[a-z]+ ){1,3}(?:street|avenue|road|boulevard|lane)\b", _is_street),
-            rule(Kind.ADDRESS, rf"{_WORD}(?: {_WORD}){{0,2}} (?:Street|Avenue|Boulevard|Road|Lane|Drive)\b"),
-            rule(Kind.ADDRESS, rf"(?:\d{{1,5}},? )?{_SUFFIXED}\s\d{{1,4}}[a-z]?\b{_AFTER}{_TOWN}"),
+            rule(Kind.ADDRESS, rf"{_WORD}(?: {_WORD}){{0,2}}{_STREETS}", hint=_STREETS),
+            rule(
+                Kind.ADDRESS,
+                rf"(?:\d{{1,5}},? )?{_SUFFIXED}\s\d{{1,4}}[a-z]?\b{_AFTER}{_TOWN}",
+                hint=rf"{_SUFFIX}\s\d",
+            ),
             rule(
                 Kind.ADDRESS,
                 rf"(?:\d{{1,5}},? )?\b{_PREFIXED}{_WORD}(?: {_WORD}){{0,3}},?\s(?:nº? ?)?\d{{1,4}}\b{_AFTER}{_TOWN}",
+                hint=rf"\b{_PREFIX}",
             ),
-            rule(Kind.ADDRESS, rf"\d{{1,5}},? {_PREFIXED}{_WORD}(?: {_WORD}){{0,3}}{_AFTER}{_TOWN}"),
+            rule(
+                Kind.ADDRESS,
+                rf"\d{{1,5}},? {_PREFIXED}{_WORD}(?: {_WORD}){{0,3}}{_AFTER}{_TOWN}",
+                hint=rf"\d,? {_PREFIX}",
+            ),
             rule(Kind.ADDRESS, rf"\b{_UNIT}(?:\s(?i:box)\s\d+)?"),
             rule(Kind.ADDRESS, r"(?i)\b(?:p\.? ?o\.? box|postfach|apartado|psc)\s?#?\d+(?:,? box \d+)?"),
             rule(Kind.ADDRESS, r"\b(?:APO|FPO|DPO),? (?:AA|AE|AP) \d{5}(?:-\d{4})?"),
-            rule(Kind.LOCATION, rf"{_WORD}(?: {_WORD}){{0,2}},\s(?:{STATES})\b(?:\s\d{{5}}(?:-\d{{4}})?)?", _is_town),
+            rule(
+                Kind.LOCATION,
+                rf"{_WORD}(?: {_WORD}){{0,2}},\s(?:{STATES})\b(?:\s\d{{5}}(?:-\d{{4}})?)?",
+                _is_town,
+                hint=rf",\s(?:{STATES})\b",
+            ),
             rule(Kind.ZIP, rf"\b(?:{STATES}),?\s{{1,2}}(\d{{5}}(?:-\d{{4}})?)\b", group=1),
             rule(Kind.ZIP, r"\b\d{5}-\d{4}\b"),
             rule(Kind.ZIP, r"\b[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}\b|\b[A-Z]\d[A-Z] \d[A-Z]\d\b"),

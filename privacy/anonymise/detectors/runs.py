@@ -11,48 +11,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import groupby
 
 import ahocorasick_rs
 
 from privacy.anonymise.detectors.persons import read_persons
+from privacy.anonymise.detectors.rows import JOINERS, WORD_OF_ROW, telling_rows
 from privacy.anonymise.detectors.sites import protect_eponyms, read_long_places, read_organisations, read_places
-from privacy.anonymise.detectors.vocabularies import Flag, vocabulary_of
-from privacy.anonymise.detectors.vocabulary import ABBREVIATED, FACILITY_LOWER, MONTHS, PARTICLES, WEEKDAYS
+from privacy.anonymise.detectors.vocabularies import (
+    FIRST,
+    KNOWN,
+    LAST,
+    MEDICAL,
+    MONTH,
+    OPENING,
+    PLACE,
+    SITE,
+    WEEKDAY,
+    Vocabulary,
+    vocabulary_of,
+)
+from privacy.anonymise.detectors.vocabulary import ABBREVIATED, FACILITY_LOWER, MEDICAL_NOUNS, PARTICLES
 from privacy.anonymise.kinds import Kind, Span
-from privacy.anonymise.page import LETTERS, Page, Word
+from privacy.anonymise.page import Page, Word
 
 _SHORTEST_AGAIN = 3
 _LONGEST_RUN = 40
 """A longer run is read in parts: each part takes time that may grow with its square."""
 _CONTEXT = 40
 """Characters around a run that its reading may look at."""
-_REMEMBERED = 1 << 15
-_PARTICLE = "|".join(sorted(PARTICLES))
-
-
-def _capitals() -> str:
-    """The capitals among the letters of words, as a character class: the same that `str.isupper` knows."""
-    letter = re.compile(f"[{LETTERS}]")
-    codes = [code for code in range(ord("ỿ") + 1) if chr(code).isupper() and letter.match(chr(code))]
-    rows = [list(row) for _, row in groupby(enumerate(codes), lambda each: each[1] - each[0])]
-    return "".join(f"{chr(row[0][1])}-{chr(row[-1][1])}" for row in rows)
-
-
-_SPACED = rf"(?: |'s |' | & |\. ?|\.? (?:(?:{_PARTICLE}) ){{1,2}})"
-
-
-def _run_pattern(upper: str, letters: str) -> re.Pattern[str]:
-    """Rows of capitalised words, rather too long than too short: those that a full stop parts are one row here.
-
-    The pattern begins with a class, not with what must stand before it: only so does the engine skip to capitals.
-    """
-    rest = rf"[{letters}0-9]*(?:['&-][{letters}][{letters}0-9]*)*"
-    return re.compile(rf"[{upper}](?<![{letters}0-9_].){rest}(?:{_SPACED}[{upper}]{rest})*")
-
-
-_ASCII_RUN, _ANY_RUN = _run_pattern("A-Z", "A-Za-z"), _run_pattern(_capitals(), LETTERS)
-_WORD_OF_RUN = re.compile(rf"[{LETTERS}][{LETTERS}0-9]*(?:['&-][{LETTERS}][{LETTERS}0-9]*)*")
 
 
 class Stretch:
@@ -74,11 +60,7 @@ class Stretch:
         return self._around
 
     def word_before(self, start: int) -> Word | None:
-        """The word that ends in the last row of characters without a space before `start` and its small marks."""
-        left = max(0, start - _CONTEXT)
-        end = left + len(self.shadow[left:start].rstrip(_LINK_MARKS))
-        found = self._page.words_of(max(left, self.shadow.rfind(" ", left, end)), end)
-        return found[-1] if found else None
+        return _word_before(self._page, start)
 
     def word_at(self, start: int) -> Word | None:
         """The word that begins at `start`."""
@@ -92,11 +74,12 @@ class Run:
 
     def __init__(self, page: Stretch, first: int, last: int) -> None:
         self.page, self.first, self.last = page, first, last
-        self.known, self.is_first, self.is_last = page.vocabulary.known, page.vocabulary.first, page.vocabulary.last
         self.words = page.words[first:last]
+        flags_of = page.vocabulary.flags
+        self.marks = [flags_of(word.lower) for word in self.words]
         self.flags = 0
-        for word in self.words:
-            self.flags |= page.vocabulary.flags(word.lower)
+        for flags in self.marks:
+            self.flags |= flags
         self.taken = [False] * (last - first)
         self.spans: list[Span] = []
         self.following = self._following()
@@ -110,7 +93,11 @@ class Run:
 
     def free(self, index: int) -> bool:
         """True if the run has such a word and it is not read yet."""
-        return 0 <= index < len(self.words) and not self.taken[index]
+        return 0 <= index < len(self.taken) and not self.taken[index]
+
+    def known(self, index: int) -> bool:
+        """True if that word names no one."""
+        return bool(self.marks[index] & KNOWN)
 
     def text(self, begin: int, end: int) -> str:
         """Words `begin:end` as written, in lower case."""
@@ -151,50 +138,75 @@ class Run:
         return stop + 1 if len(word.text) == 1 and shadow[stop : stop + 1] == "." else stop
 
 
+def _word_before(page: Page, start: int) -> Word | None:
+    """The word that ends in the last row of characters without a space before `start` and its small marks."""
+    left, shadow = max(0, start - _CONTEXT), page.shadow
+    end = left + len(shadow[left:start].rstrip(_LINK_MARKS))
+    found = page.words_of(max(left, shadow.rfind(" ", left, end)), end)
+    return found[-1] if found else None
+
+
+def _previous(page: Page, start: int) -> str:
+    """The word before `start` if only a space or a colon stands between, in lower case; else empty."""
+    if start == 0 or page.shadow[start - 1] not in _LINK_MARKS:
+        return ""
+    word = _word_before(page, start)
+    return word.lower if word is not None and page.shadow[word.end : start] in _LINKS else ""
+
+
 _LINKS = frozenset((" ", ": ", ":", ", ", "\n", ":\n", " - ", " ("))
 _LINK_MARKS = "".join(sorted(set("".join(_LINKS))))
 _GAPS = (" ", "'s ", "' ")
-_JOINERS = "'&-"
 
 
-def capital_runs(page: Page) -> Iterator[Run]:
-    """The page's runs, from left to right, but for those whose words are known to name no one."""
-    names_none, plain = vocabulary_of(page).names_none, _PLAIN_RUNS[vocabulary_of(page).name]
-    done = 0
-    for match in (_ASCII_RUN if page.ascii else _ANY_RUN).finditer(page.shadow):
-        row = match.group()
-        if row in plain:
-            continue
-        if names_none(_WORD_OF_RUN.findall(row.lower())):
-            if len(plain) >= _REMEMBERED:
-                plain.clear()
-            plain.add(row)  # only rows of common words are ever remembered
-            continue
-        start, end = match.span()
-        if start >= done and not _idle(page, row, start, end):
-            yield from _runs_in(page, start, end)
-            done = end
+def read_single(page: Page, vocabulary: Vocabulary, start: int, end: int) -> Kind | None:
+    """What a row of one word is that no word list but those of names has; None where it has to be read as a run.
+
+    The same as `_read` finds, for what is seen most: a name, or an unknown word that nothing leads in or follows.
+    """
+    shadow = page.shadow
+    row = shadow[start:end]
+    text = row.removesuffix("'s")
+    if " " in row or "." in row or len(text) <= _ACRONYM or text[-2:] == "'S":
+        return None
+    flags = vocabulary.flags(row.lower())
+    if flags & ~(FIRST | LAST) or (start and shadow[start - 1] in JOINERS) or _is_followed(page, end):
+        return None
+    if flags:
+        return Kind.NAME
+    return None if _previous(page, start) in vocabulary.leads else Kind.OTHER
 
 
-def _idle(page: Page, row: str, start: int, end: int) -> bool:
+def _is_followed(page: Page, end: int) -> bool:
+    """True if the word after `end` may make a site or an eponym of the word before."""
+    shadow = page.shadow
+    gap = 1 if shadow.startswith(" ", end) else 2 if shadow.startswith("' ", end) else 0
+    match = WORD_OF_ROW.match(shadow, end + gap) if gap else None
+    if match is None:
+        return False
+    word = match.group()
+    word = word[:-2] if word[-2:].lower() == "'s" else word
+    return word in FACILITY_LOWER or word.lower() in MEDICAL_NOUNS
+
+
+def _idle(page: Page, words: Vocabulary, start: int, end: int) -> bool:
     """Single words that only their neighbours make a name ("Hope") or a site ("at BWH"), without such neighbours."""
-    words = vocabulary_of(page)
+    row = page.shadow[start:end]
     flags = words.flags(row.lower())
     if flags in _COMMON_FIRST:
-        return _word_before(page, start) not in words.cues
+        return _piece_before(page, start) not in words.cues
     if not flags and len(row) <= _ACRONYM and row.isupper():
-        return _word_before(page, start) not in ("at", "the") and _FACILITY.match(page.shadow, end) is None
+        return _piece_before(page, start) not in ("at", "the") and _FACILITY.match(page.shadow, end) is None
     return False
 
 
-def _word_before(page: Page, start: int) -> str:
+def _piece_before(page: Page, start: int) -> str:
     return page.shadow[max(0, start - _LONGEST_CUE) : start].lower().rstrip(" :,\n-(").rpartition(" ")[2]
 
 
-_COMMON_FIRST = (int(Flag.KNOWN | Flag.FIRST), int(Flag.KNOWN | Flag.FIRST | Flag.LAST))
+_COMMON_FIRST = (KNOWN | FIRST, KNOWN | FIRST | LAST)
 _ACRONYM, _LONGEST_CUE = 3, 16
 _FACILITY = re.compile(rf"(?:'s)? (?:{'|'.join(sorted(FACILITY_LOWER))})\b")
-_PLAIN_RUNS: dict[str, set[str]] = {"en": set(), "es": set()}
 
 
 def _runs_in(page: Page, start: int, end: int) -> Iterator[Run]:
@@ -215,7 +227,7 @@ def _runs_in(page: Page, start: int, end: int) -> Iterator[Run]:
 
 def _inside_word(page: Page, start: int) -> bool:
     """True if a word in small letters goes on at `start`: "anti-Hu" is no Hu."""
-    if start == 0 or page.shadow[start - 1] not in _JOINERS:
+    if start == 0 or page.shadow[start - 1] not in JOINERS:
         return False
     left = _before(page, start)
     words = page.words_of(left, min(len(page.shadow), start + 1))
@@ -267,33 +279,44 @@ class RunDetector:
         return page.once(self.name, lambda: list(self._find(page)))
 
     def _find(self, page: Page) -> Iterator[Span]:
+        words = vocabulary_of(page)
         names: set[str] = set()
         site: Span | None = None
-        for run in capital_runs(page):
-            _read(run)
-            names.update(_words_of_names(run))
-            yield from run.spans
-            if site is not None and run.spans and _in_town(page, site, run.spans[0]):
-                yield Span(site.start, run.spans[0].end, Kind.ORGANISATION)
-            site = next((span for span in run.spans if span.kind is Kind.ORGANISATION), None)
+        for start, end in telling_rows(page):
+            kind = read_single(page, words, start, end)
+            if kind is not None:
+                site = None
+                yield Span(start, end, kind)
+                if kind is Kind.NAME:
+                    names.add(page.shadow[start:end].removesuffix("'s").lower())
+                continue
+            if _idle(page, words, start, end):
+                continue
+            for run in _runs_in(page, start, end):
+                _read(run)
+                names.update(_words_of_names(run))
+                yield from run.spans
+                if site is not None and run.spans and _in_town(page, site, run.spans[0]):
+                    yield Span(site.start, run.spans[0].end, Kind.ORGANISATION)
+                site = next((span for span in run.spans if span.kind is Kind.ORGANISATION), None)
         yield from _again(page, names)
 
 
 def _read(run: Run) -> None:
     """From what is surest to what is least sure; what no word of the run can be a part of is not looked for."""
     after = run.following
-    if run.flags & _MEDICAL or (after is not None and run.page.vocabulary.flags(after.lower) & _MEDICAL):
+    if run.flags & MEDICAL or (after is not None and run.page.vocabulary.flags(after.lower) & MEDICAL):
         protect_eponyms(run)
-    if run.flags & _PLACED | run.flags & _SITE:
+    if run.flags & (_PLACED | SITE):
         read_organisations(run)
-    if run.flags & _PLACED:
+    if run.flags & _PLACED and len(run.words) > 1:
         read_long_places(run)
     read_persons(run)
     read_places(run, listed=bool(run.flags & _PLACED))
     _read_rest(run)
 
 
-_MEDICAL, _SITE, _PLACED = int(Flag.MEDICAL), int(Flag.SITE), int(Flag.PLACE | Flag.OPENING)
+_PLACED = PLACE | OPENING
 
 
 def _in_town(page: Page, site: Span, place: Span) -> bool:
@@ -308,18 +331,21 @@ def _read_rest(run: Run) -> None:
     for index, word in enumerate(run.words):
         if run.taken[index]:
             continue
-        weekday = word.lower in WEEKDAYS
-        acronym = len(word.text) < 2 or (word.text.isupper() and len(word.text) <= 3)
-        if weekday or not (acronym or word.lower in MONTHS or run.known(word.lower)):
+        marks = run.marks[index]
+        if marks & WEEKDAY or not (marks & (MONTH | KNOWN) or _is_acronym(word.text)):
             run.take(index, index + 1, Kind.OTHER)
+
+
+def _is_acronym(text: str) -> bool:
+    return len(text) < 2 or (len(text) <= _ACRONYM and text.isupper())
 
 
 def _words_of_names(run: Run) -> Iterator[str]:
     for span in run.spans:
         if span.kind is Kind.NAME:
-            for word in run.words:
+            for word, marks in zip(run.words, run.marks, strict=True):
                 inside = span.start <= word.start and word.end <= span.end
-                if inside and len(word.text) >= _SHORTEST_AGAIN and not run.known(word.lower):
+                if inside and len(word.text) >= _SHORTEST_AGAIN and not marks & KNOWN:
                     yield word.lower
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from privacy.anonymise.detectors.vocabularies import KNOWN, MONTH, OPENING
 from privacy.anonymise.detectors.vocabulary import (
     AT_PLACE,
     CONNECTORS,
@@ -11,7 +12,6 @@ from privacy.anonymise.detectors.vocabulary import (
     FACILITY_LOWER,
     IN_PLACE,
     MEDICAL_NOUNS,
-    MONTHS,
     SAINTS,
     SENTENCE_STARTERS,
     STRONG_ENDS,
@@ -43,7 +43,7 @@ def read_organisations(run: Run) -> None:
     words = run.words
     ends = [index for index, word in enumerate(words) if word.lower in FACILITY_ENDS and run.free(index)]
     begin = _begin(run)
-    strong = any(words[index].lower in STRONG_ENDS for index in ends) or not run.known(words[begin].lower)
+    strong = any(words[index].lower in STRONG_ENDS for index in ends) or not run.known(begin)
     if ends and ends[-1] > begin and strong:
         _take_with_lead(run, begin, ends[-1] + 1)
         _take_of(run, ends[-1])
@@ -52,7 +52,7 @@ def read_organisations(run: Run) -> None:
         return
     _read_listed(run, FACILITIES, Kind.ORGANISATION)
     for index, word in enumerate(words[:-1]):
-        if word.lower in SAINTS and run.free(index) and run.free(index + 1) and not run.known(words[index + 1].lower):
+        if word.lower in SAINTS and run.free(index) and run.free(index + 1) and not run.known(index + 1):
             run.take(index, index + 2, Kind.ORGANISATION)
 
 
@@ -65,7 +65,9 @@ def _take_of(run: Run, end: int) -> bool:
     index = base + run.last + 1
     if index < len(all_words) and all_words[index].text == "the":
         index += 1
-    if index >= len(all_words) or not all_words[index].text[0].isupper() or run.known(all_words[index].lower):
+    if index >= len(all_words) or not all_words[index].text[0].isupper():
+        return False
+    if run.page.vocabulary.known(all_words[index].lower):
         return False
     run.spans.append(Span(run.words[_begin(run)].start, all_words[index].end, Kind.ORGANISATION))
     run.taken[:] = [True] * len(run.taken)
@@ -117,7 +119,7 @@ def _read_listed(run: Run, listed: frozenset[str], kind: Kind, shortest: int = 1
     first_words = openings(listed)
     while index < len(run.words):
         end = index + 1
-        if run.words[index].lower not in first_words:
+        if not run.marks[index] & OPENING or run.words[index].lower not in first_words:
             index = end
             continue
         for size in range(min(_LONGEST_PLACE, len(run.words) - index), shortest - 1, -1):
@@ -130,10 +132,12 @@ def _read_listed(run: Run, listed: frozenset[str], kind: Kind, shortest: int = 1
 
 def _read_cued(run: Run) -> None:
     """What "at" leads in is a site even when it is an abbreviation; what "in" leads in is a town unless it is one."""
+    if all(run.taken):
+        return
     begin = _begin(run)
     free = [index for index in range(begin, len(run.words)) if run.free(index)]
-    unknown = [index for index in free if not run.known(run.words[index].lower) and len(run.words[index].text) > 1]
-    if not unknown or unknown[0] != begin or run.words[begin].lower in MONTHS:
+    unknown = [index for index in free if not run.marks[index] & KNOWN and len(run.words[index].text) > 1]
+    if not unknown or unknown[0] != begin or run.marks[begin] & MONTH:
         return
     end = unknown[0]
     while run.free(end):
@@ -157,7 +161,7 @@ def _take_facility(run: Run) -> None:
         return
     placed = any(span.end >= run.words[-1].end and span.kind in (Kind.LOCATION, Kind.REGION) for span in run.spans)
     named = any(span.end >= run.words[-1].end for span in run.spans)
-    unknown = run.free(len(run.words) - 1) and not run.known(run.words[-1].lower)
+    unknown = run.free(len(run.words) - 1) and not run.known(len(run.words) - 1)
     if not (placed or named or unknown):
         return
     words, base = run.page.around

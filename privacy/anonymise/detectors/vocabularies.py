@@ -12,11 +12,14 @@ from enum import IntFlag
 from functools import cache
 
 from privacy.anonymise.detectors.vocabulary import (
+    AT_PLACE,
     FACILITY_ENDS,
+    IN_PLACE,
     MEDICAL_NOUNS,
     MONTHS,
     PERSON_CUES,
     SAINTS,
+    SUFFIXES,
     TITLES,
     WEEKDAYS,
     is_first_name,
@@ -39,6 +42,7 @@ _REMEMBERED = 1 << 16
 _SPANISH = tuple(
     f" {word} " for word in ("de", "la", "el", "los", "las", "del", "con", "una", "por", "que", "en", "se")
 )
+_SMALL_SPANISH = frozenset(map(str.strip, _SPANISH))
 _ENGLISH = tuple(
     f" {word} " for word in ("the", "of", "and", "is", "was", "to", "with", "for", "has", "at", "my", "her")
 )
@@ -66,16 +70,25 @@ class Flag(IntFlag):
     CALENDAR = 128
     INITIAL = 256
     MEDICAL = 512
+    CITY = 1024
+    REGION = 2048
+    MONTH = 4096
+    WEEKDAY = 8192
+    SUFFIX = 16384
 
 
 # As plain numbers: arithmetic with members of an enumeration costs ten times as much.
-_NAMELESS = int(Flag.KNOWN | Flag.INITIAL)
-_TELLING = int(Flag.PLACE | Flag.SITE | Flag.FIRST)
-_LEADING = int(Flag.TITLE | Flag.OPENING | Flag.CALENDAR)
-_CALENDAR, _INITIAL, _LAST = int(Flag.CALENDAR), int(Flag.INITIAL), int(Flag.LAST)
-
-
-_OPENINGS = openings(CITIES) | openings(REGIONS) | openings(FACILITIES)
+KNOWN, FIRST, LAST, PLACE, OPENING, TITLE, SITE, CALENDAR, INITIAL, MEDICAL, CITY, REGION, MONTH, WEEKDAY, SUFFIX = map(
+    int, Flag
+)
+_NAMELESS = KNOWN | INITIAL
+_TELLING = PLACE | SITE | FIRST
+_LEADING = TITLE | OPENING | CALENDAR
+_LISTS = (
+    (CITIES, PLACE | CITY), (REGIONS, PLACE | REGION), (FACILITIES, PLACE), (TITLES, TITLE), (FACILITY_ENDS, SITE),
+    (SAINTS, SITE), (MONTHS, CALENDAR | MONTH), (WEEKDAYS, CALENDAR | WEEKDAY), (MEDICAL_NOUNS, MEDICAL),
+    (SUFFIXES, SUFFIX), (openings(CITIES) | openings(REGIONS) | openings(FACILITIES), OPENING),
+)  # fmt: skip
 
 
 class Vocabulary:
@@ -90,6 +103,7 @@ class Vocabulary:
         cues: frozenset[str],
     ) -> None:
         self.name, self._known, self.first, self.last, self.cues = name, known, first, last, cues
+        self.leads = cues | AT_PLACE | IN_PLACE | {"the"}
         self._flags: dict[str, int] = {}
 
     def known(self, lower: str) -> bool:
@@ -107,19 +121,12 @@ class Vocabulary:
 
     def _look_up(self, lower: str) -> int:
         base = lower[:-2] if lower.endswith("'s") else lower
-        held = {
-            Flag.KNOWN: self.known(base),
-            Flag.FIRST: self.first(base),
-            Flag.LAST: self.last(base),
-            Flag.PLACE: base in CITIES or base in REGIONS or base in FACILITIES,
-            Flag.OPENING: base in _OPENINGS,
-            Flag.TITLE: base in TITLES,
-            Flag.SITE: base in FACILITY_ENDS or base in SAINTS,
-            Flag.CALENDAR: base in MONTHS or base in WEEKDAYS,
-            Flag.INITIAL: len(base) == 1,
-            Flag.MEDICAL: base in MEDICAL_NOUNS,
-        }
-        return sum(flag.value for flag, holds in held.items() if holds)
+        flags = (KNOWN if self.known(base) else 0) | (FIRST if self.first(base) else 0)
+        flags |= (LAST if self.last(base) else 0) | (INITIAL if len(base) == 1 else 0)
+        for listed, flag in _LISTS:
+            if base in listed:
+                flags |= flag
+        return flags
 
     def names_none(self, words: list[str]) -> bool:
         """True if a run of these words, in lower case, cannot hold a name, a place, a site or an unknown word."""
@@ -132,13 +139,15 @@ class Vocabulary:
         if some & _TELLING:
             return False
         if len(words) == 1:
-            return not some & _CALENDAR or words[0] in MONTHS
-        return not some & _LEADING and not (some & _INITIAL and some & _LAST)
+            return not some & CALENDAR or words[0] in MONTHS
+        return not some & _LEADING and not (some & INITIAL and some & LAST)
 
 
 def language_of(text: str) -> str:
     """`es` where the text's beginning has more of Spanish's small words than of English's, else `en`."""
     sample = text[:_SAMPLE_CHARS].lower()
+    if _SMALL_SPANISH.isdisjoint(sample.split(" ")):
+        return "en"
     spanish = sum(map(sample.count, _SPANISH))
     return "es" if spanish >= 3 and spanish > sum(map(sample.count, _ENGLISH)) else "en"
 

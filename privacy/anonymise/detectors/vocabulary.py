@@ -110,6 +110,10 @@ DEMONYMS = _words(
     """
 )
 WEEKDAYS = _words("monday tuesday wednesday thursday friday saturday sunday")
+_LISTED = (
+    COMMON_WORDS | PROTECTED | SENTENCE_STARTERS | SPOKEN | DEMONYMS | MONTHS | WEEKDAYS | MEDICAL_NOUNS
+)  # fmt: skip
+_listed = _LISTED.__contains__
 _ENDINGS = ("s", "es", "ed", "d", "ing", "ly", "er", "al", "n")
 
 
@@ -121,7 +125,7 @@ def is_known(lower: str) -> bool:
         return True
     if "-" in lower or "&" in lower:
         return all(map(_listed, lower.replace("&", "-").split("-")))
-    return any(lower.endswith(end) and _listed(lower[: -len(end)]) for end in _ENDINGS)
+    return lower.endswith(_ENDINGS) and any(lower.endswith(end) and _listed(lower[: -len(end)]) for end in _ENDINGS)
 
 
 def is_first_name(lower: str) -> bool:
@@ -133,16 +137,3 @@ def is_last_name(lower: str) -> bool:
     """True for a surname, or a hyphenated one with a known part."""
 
     return lower in LAST_NAMES or ("-" in lower and any(part in LAST_NAMES for part in lower.split("-")))
-
-
-def _listed(lower: str) -> bool:
-    return (
-        lower in COMMON_WORDS
-        or lower in PROTECTED
-        or lower in SENTENCE_STARTERS
-        or lower in SPOKEN
-        or lower in DEMONYMS
-        or lower in MONTHS
-        or lower in WEEKDAYS
-        or lower in MEDICAL_NOUNS
-    )

@@ -12,10 +12,10 @@ from client.guard import Granted
 from client.release import arrays_digest
 from client.site import Site
 from learning.model import get_state, set_state
-from learning.private import Streams, train_round_privately
+from learning.sharded import Round, train_on_devices
 from learning.storage import write_json
 from learning.tasks import task_of
-from learning.training import train_round
+from learning.training import train_round, training_devices
 from protocol.messages import TRAIN
 from protocol.plans import model_plan, training_plan
 
@@ -42,8 +42,10 @@ def train_update(site: Site, granted: Granted, state: dict[str, NDArray[np.float
         train_round(model, prepared.examples, training, number, on_step)
         return _difference(model, state)
     release = claim(site, granted.asked(granted.plan, state), prepared.examples)
-    streams = Streams.from_key(release.key())
-    train_round_privately(model, prepared.examples, training, granted.plan, number, streams, on_step)
+    work = Round(
+        model=model, examples=prepared.examples, training=training, plan=granted.plan, number=number, key=release.key()
+    )  # fmt: skip
+    train_on_devices(training_devices(), work, on_step)
     update = _difference(model, state)
     site.release().finish(release, arrays_digest(update))
     return update

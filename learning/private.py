@@ -18,10 +18,20 @@ from torch import Tensor, nn
 
 from learning.examples import Examples, Indices
 from learning.options import Precision, TrainingPlan
-from learning.training import Proximal, Steps, StepSizes, make_optimiser, pick_device, record_losses, refuse_infinite
+from learning.training import (
+    Proximal,
+    Steps,
+    StepSizes,
+    make_optimiser,
+    pick_device,
+    record_losses,
+    refuse_infinite,
+    tuned,
+)
 from privacy.dp.engine import PrivateStep
 from privacy.dp.plan import Plan
 from privacy.dp.sampling import Contributions, PoissonSampler, bound_contributions
+from privacy.dp.shards import Shard, alone
 from privacy.dp.stream import KEY_BYTES, SecureStream
 from privacy.errors import ConfigError
 
@@ -56,8 +66,12 @@ def train_round_privately(
     round_number: int,
     streams: Streams,
     on_step: Steps | None = None,
+    shard: Shard | None = None,
 ) -> int:
     """Train one round by the privacy plan, in place; returns the steps taken, which are the plan's.
+
+    `shard`: this process's place where several train the round together (`learning.sharded`), all with streams of one
+    key: each computes the units of each lot that are its own.
 
     The ledger must have been charged for this round before. Guarantees: each step releases one lot, an empty one too;
     streams of one key, the same examples, model and plans give the same model on one machine, bit for bit.
@@ -66,36 +80,39 @@ def train_round_privately(
     """
     if training.precision is Precision.FP16:
         raise ConfigError("training.precision", expected="float32 or bf16 with privacy", found="fp16")
-    device = pick_device()
-    model.to(device).train()
+    place = shard or alone(pick_device())
+    model.to(place.device).train()
     optimiser = make_optimiser(model, training)
     sizes, proximal = StepSizes(optimiser, training, round_number), Proximal(model, training.proximal_mu)
     optimiser.register_step_pre_hook(lambda *_: proximal.add())
     contributions, count = _contributions(examples, plan, streams.contributions)
     sampler = PoissonSampler(count, plan.sampling_rate, streams.lots)
-    with _seeded(streams.dropout, device), PrivateStep(model, optimiser, plan, streams.noise) as step:
+    private_step = PrivateStep(model, optimiser, plan, streams.noise, shard=place)
+    with _seeded(streams.dropout, place), private_step as step:
         for number in range(plan.steps_per_round):
             sizes.set_next()
-            for records, units in physical_batches(examples, contributions, sampler.draw(), training.batch):
+            own = place.part_of(sampler.draw())
+            for records, units in physical_batches(examples, contributions, own, training.batch):
 
                 def losses(module: nn.Module, records: Indices = records) -> Tensor:
-                    return record_losses(module, examples, records, training, device)
+                    return record_losses(module, examples, records, training, place.device)
 
                 step.accumulate(losses, torch.from_numpy(units))
             step.release()
             if on_step is not None:
                 on_step(number + 1, plan.steps_per_round)
         taken = step.steps_taken
+    place.require_alike(tuned(model))
     refuse_infinite(model, round_number)  # of what was released, so it tells nothing more
     model.eval()
     return taken
 
 
 @contextmanager
-def _seeded(stream: SecureStream, device: torch.device) -> Iterator[None]:
+def _seeded(stream: SecureStream, place: Shard) -> Iterator[None]:
     """In here torch's own generators, which draw dropout, follow the stream; after it they are as they were."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(int(stream.uint64(1)[0]))
+    with torch.random.fork_rng(devices=[place.device] if place.device.type == "cuda" else []):
+        torch.manual_seed(int(stream.uint64(place.count)[place.rank]))
         yield
 
 

@@ -14,6 +14,7 @@ units are clipped to C (1 - 1e-3), which covers lots of 10^4 alike and of 10^6 t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from torch.optim import Optimizer
 from privacy.dp.bookkeeping import Trace, Units, sum_of
 from privacy.dp.noise import STREAM_CHUNK, Normals
 from privacy.dp.plan import Plan
+from privacy.dp.shards import Shard
 from privacy.dp.stream import SecureStream
 
 CLIP_MARGIN = 1e-3
@@ -37,15 +39,21 @@ _CHUNK = 2 * STREAM_CHUNK  # coordinates noised at a time: all temporaries stay 
 class UnitOptimizer(DPOptimizer):  # type: ignore[misc]
     """Clips each unit's summed gradient, adds them up, and releases the sum only under noise.
 
-    `parameters`: what is trained, in the order in which noise is drawn for it. `traces` and `unit_rows` are the batch's
-    and are set before `clip_and_accumulate`.
+    `parameters`: what is trained, in the order in which noise is drawn for it. `shard`: this process's place among
+    those whose sums are released as one. `traces` and `unit_rows` are the batch's and are set before
+    `clip_and_accumulate`.
     """
 
     def __init__(
-        self, optimizer: Optimizer, plan: Plan, noise: SecureStream, parameters: tuple[nn.Parameter, ...]
+        self,
+        optimizer: Optimizer,
+        plan: Plan,
+        noise: SecureStream,
+        parameters: tuple[nn.Parameter, ...],
+        shard: Shard,
     ) -> None:
         # Before Opacus's constructor, which asks for `params`.
-        self._plan, self._noise, self._parameters = plan, Normals(noise), parameters
+        self._plan, self._noise, self._parameters, self._shard = plan, Normals(noise), parameters, shard
         self._records_in_float32 = 0
         self.forget_batch()
         super().__init__(
@@ -98,16 +106,15 @@ class UnitOptimizer(DPOptimizer):  # type: ignore[misc]
         In float64, on the grid; noise alone where nothing was summed. The float32 sum's memory becomes the gradient's.
         """
         for parameter in self.params:
-            held, total = parameter.summed_grad, parameter.lot_total
+            held, whole = parameter.summed_grad, self._over_all_shards(parameter)
             reusable = held is not None and held.dtype == parameter.dtype
             released = (
                 held if reusable else torch.empty(parameter.shape, dtype=parameter.dtype, device=parameter.device)
             )
             flat = released.view(-1)
-            for start in range(0, len(flat), _CHUNK):
-                few = slice(start, min(start + _CHUNK, len(flat)))
-                parts = [x.view(-1)[few].to(torch.float64) for x in (held, total) if x is not None]
-                flat[few] = self._noised(few.stop - start, parts, parameter.device)
+            for few in _chunks(len(flat)):
+                steps = self._on_grid(parameter, few) if whole is None else whole[few]
+                flat[few] = self._noised(few.stop - few.start, steps, parameter.device)
             parameter.summed_grad = parameter.lot_total = None
             parameter.grad = released
 
@@ -136,15 +143,39 @@ class UnitOptimizer(DPOptimizer):  # type: ignore[misc]
             self._records_in_float32 = 0
         self._records_in_float32 += records
 
-    def _noised(self, count: int, parts: list[Tensor], device: torch.device) -> Tensor:
-        """float64 (count,): the parts' sum and fresh noise, each on the grid, over the divisor."""
+    def _over_all_shards(self, parameter: Any) -> Tensor | None:
+        """The sum of all processes in whole steps of the grid, float64 (coordinates,); None where there is one."""
+        if self._shard.count == 1:
+            return None
+        whole = torch.zeros(parameter.numel(), dtype=torch.float64, device=parameter.device)
+        for few in _chunks(len(whole)):
+            steps = self._on_grid(parameter, few)
+            if steps is not None:
+                whole[few] = steps
+        self._shard.add_up(whole)
+        return whole
+
+    def _on_grid(self, parameter: Any, few: slice) -> Tensor | None:
+        """This process's sum of some coordinates in whole steps of the grid, float64; None where nothing was summed."""
+        held: list[Tensor] = [x for x in (parameter.summed_grad, parameter.lot_total) if x is not None]
+        parts = [x.view(-1)[few].to(torch.float64, copy=True) for x in held]
+        if not parts:
+            return None
+        total = parts[0] if len(parts) == 1 else parts[0].add_(parts[1])
+        return total.div_(self.max_grad_norm * _GRID).round_()
+
+    def _noised(self, count: int, steps: Tensor | None, device: torch.device) -> Tensor:
+        """float64 (count,): the sum, in steps of the grid, and fresh noise, on the grid too, over the divisor."""
         grid = self.max_grad_norm * _GRID
         released = self._noise.draw(count, device).mul_(self.noise_multiplier * self.max_grad_norm / grid).round_()
-        if parts:
-            total = parts[0] if len(parts) == 1 else parts[0].add_(parts[1])
-            released += total.div_(grid).round_()
+        if steps is not None:
+            released += steps
         # Divided here, while still in float64: `grad` may only hold the parameter's own type.
         return released.mul_(grid / self._plan.divisor)
+
+
+def _chunks(count: int) -> Iterator[slice]:
+    return (slice(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK))
 
 
 def _sum_by_unit(sample: Tensor, units: Units) -> Tensor:

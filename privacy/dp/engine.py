@@ -20,6 +20,7 @@ from privacy.dp.clipping import UnitOptimizer
 from privacy.dp.hooks import RecordHooks
 from privacy.dp.layers import refuse_unsupported
 from privacy.dp.plan import Plan
+from privacy.dp.shards import Shard, alone
 from privacy.dp.stream import SecureStream
 from privacy.errors import BudgetError, TrainingError
 
@@ -29,7 +30,8 @@ class PrivateStep:
 
     `model`: on its device, in training mode; Linear, Embedding and LayerNorm layers may be trainable (LoRA included).
     `optimizer`: holds every trainable parameter of the model, and no other. `noise`: this round's stream. `mode`: how
-    norms are got; what is released is the same to float tolerance.
+    norms are got; what is released is the same to float tolerance. `shard`: this process's place where several train on
+    parts of each lot: they release the sum of all (`shards.py`), and no unit is in two of them.
 
     Raises: TrainingError for a model or optimizer with which the claim would not hold, by the layer's name.
     Guarantees: the released gradient is (sum of clipped unit gradients + N(0, (sigma C)^2)) / divisor, equal to a
@@ -45,13 +47,14 @@ class PrivateStep:
         plan: Plan,
         noise: SecureStream,
         mode: NormMode = NormMode.AUTO,
+        shard: Shard | None = None,
     ) -> None:
         refuse_unsupported(model)
         self._names = {p: n for n, p in model.named_parameters() if p.requires_grad}
         _refuse_other_parameters(optimizer, self._names)
         self._model, self._plan = model, plan
         self._device = next(iter(self._names)).device
-        self._optimizer = UnitOptimizer(optimizer, plan, noise, tuple(self._names))
+        self._optimizer = UnitOptimizer(optimizer, plan, noise, tuple(self._names), shard or alone(self._device))
         self._optimizer.zero_grad()
         self._hooks = RecordHooks(model, mode)
         self._seen: set[int] = set()

@@ -192,12 +192,43 @@ MUTANTS = (
     ),
     Mutant(
         name="streams of the operating system",
-        file="client/training.py",
-        old="Streams.from_key(release.key())",
+        file="learning/sharded.py",
+        old="Streams.from_key(self.key)",
         new="Streams.from_os()",
         caught_by=(
             "tests/client/test_release.py::test_the_same_round_asked_again_is_the_same_bytes_and_is_charged_once",
         ),
+    ),
+    Mutant(
+        name="processes of one round with streams of their own",
+        file="learning/sharded.py",
+        old="Streams.from_key(self.key)",
+        new="Streams.from_os()",
+        caught_by=("tests/learning/test_sharded.py::test_several_processes_release_what_one_does",),
+    ),
+    Mutant(
+        name="each process takes the whole lot",
+        file="privacy/dp/shards.py",
+        old="return lot[self.rank :: self.count]",
+        new="return lot",
+        caught_by=(
+            "tests/learning/test_sharded.py::test_several_processes_release_what_one_does",
+            "tests/learning/test_sharded.py::test_each_unit_of_a_lot_goes_to_one_process",
+        ),
+    ),
+    Mutant(
+        name="sums of several processes not added up",
+        file="privacy/dp/shards.py",
+        old="torch.distributed.all_reduce(steps)",
+        new="pass",
+        caught_by=("tests/learning/test_sharded.py::test_several_processes_release_what_one_does",),
+    ),
+    Mutant(
+        name="models of several processes not compared",
+        file="learning/private.py",
+        old="    place.require_alike(tuned(model))\n",
+        new="",
+        caught_by=("tests/learning/test_sharded.py::test_models_that_differ_at_the_end_are_refused",),
     ),
     Mutant(
         name="empty lot skipped in the loop",

@@ -1,12 +1,15 @@
 """The text classifier: a BERT encoder, the mean of its token vectors, a linear head; and which part of it is tuned.
 
 A tuned part is exchanged as a *state*: a mapping from sorted parameter names (`head.linear.weight`,
-`encoder.encoder.layer.0...`) to float32 arrays. Everything else comes from the base that both ends hold, named by hash.
+`encoder.encoder.layer.0...`) to float32 arrays. Everything else comes from the base that both ends hold, named by
+hash, or is drawn from the seed that both ends know.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -17,6 +20,7 @@ from torch import Tensor, nn
 
 from learning.base import Base
 from learning.options import ModelPlan, Tune
+from privacy.dp.stream import SecureStream
 from privacy.errors import ProtocolError, TrainingError
 
 State = dict[str, NDArray[np.float32]]
@@ -163,7 +167,24 @@ def _with_adapters(encoder: nn.Module, plan: ModelPlan) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         adapted: nn.Module = get_peft_model(encoder, config)
+    if plan.lora_frozen_a:
+        _freeze_a(adapted, plan.seed)
     return adapted
+
+
+def _freeze_a(adapted: nn.Module, seed: int) -> None:
+    """Draws A, uniform within 1 / sqrt(inputs), and freezes it (Sun et al. 2024, arXiv 2403.12313).
+
+    A frozen A is never sent, so that all ends must draw the same one: not from torch's generator, which promises no
+    bits across versions and machines, but from a stream that is defined by the byte.
+    """
+    stream = SecureStream(hashlib.sha256(b"cloister/v1/lora-a/" + str(seed).encode()).digest(), "lora-a")
+    for name, parameter in sorted(adapted.named_parameters()):
+        if ".lora_A." in name:
+            uniform = 2.0 * stream.uniform(parameter.numel()) - 1.0
+            drawn = (uniform / math.sqrt(parameter.shape[1])).astype(np.float32)
+            parameter.data.copy_(torch.from_numpy(drawn).view_as(parameter))
+            parameter.requires_grad_(False)
 
 
 def _targets(encoder: nn.Module) -> list[str]:

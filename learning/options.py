@@ -51,7 +51,10 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPlan:
-    """What must be known to build the model. `labels` is the number of outputs; `dropout` a fraction."""
+    """What must be known to build the model. `labels` is the number of outputs; `dropout` a fraction.
+
+    lora_frozen_a: of each pair of adapters, B A, only B is tuned.
+    """
 
     base: Base
     labels: int
@@ -60,6 +63,7 @@ class ModelPlan:
     train_embeddings: bool = False
     lora_rank: int = 8
     lora_alpha: int = 16
+    lora_frozen_a: bool = False
     dropout: float = 0.0
     seed: int = 0
 

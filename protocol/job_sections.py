@@ -129,6 +129,11 @@ class ModelSection(Section):
     )
     lora_rank: int = Field(8, ge=1, le=256, description="rank of the LoRA adapters")
     lora_alpha: int = Field(16, ge=1, le=1024, description="LoRA scaling numerator (scale = alpha / rank)")
+    lora_frozen_a: bool = Field(
+        False,
+        description="LoRA: of each pair only B is tuned, A stays as it was drawn from the seed; noise is then added "
+        "to half as many numbers, and the mean of the sites' B is the mean of what they do",
+    )
     max_tokens: int = Field(
         128, ge=8, le=512, description="tokens read at once; longer texts are cut (tag: windows that overlap)"
     )

@@ -24,6 +24,7 @@ def model_plan(job: Job, base: Base) -> ModelPlan:
         train_embeddings=job.model.embeddings is Embeddings.TRAINED,
         lora_rank=job.model.lora_rank,
         lora_alpha=job.model.lora_alpha,
+        lora_frozen_a=job.model.lora_frozen_a,
         dropout=job.model.dropout,
         seed=job.training.seed,
     )

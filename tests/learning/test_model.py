@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from torch import nn
 
 from learning.base import Base
@@ -21,6 +27,7 @@ from learning.model import (
     get_state,
     load_encoder,
     mean_of_tokens,
+    merged_encoder,
     set_state,
 )
 from learning.options import Tune
@@ -125,6 +132,45 @@ def test_lora_tunes_low_rank_pairs_on_query_and_value_and_the_head(base: Base) -
         assert f".{query}.lora_" in name or f".{value}.lora_" in name
         assert tuple(parameter.shape) == ((2, 16) if "lora_A" in name else (16, 2))
     assert _tuned_names(model) - set(adapters) == HEAD
+
+
+def test_a_frozen_a_is_no_part_of_the_state_and_the_same_at_every_end(families: dict[str, Base]) -> None:
+    """The oracle draws it again: AES-256-CTR by its definition, and no generator of torch."""
+    built = []
+    for drawn_before, seed in enumerate((4, 4, 5)):
+        torch.manual_seed(drawn_before)
+        built.append(build_classifier(model_plan(families["bert"], Tune.LORA, lora_frozen_a=True, seed=seed)))
+    assert {name.rsplit(".lora_")[-1] for name in get_state(built[0])} == {"B.default.weight", *HEAD}
+    one, same, other = ({n: p for n, p in m.named_parameters() if "lora_A" in n} for m in built)
+    assert one and all(torch.equal(one[name], same[name]) and not torch.equal(one[name], other[name]) for name in one)
+    first = min(one)
+    rank, width = one[first].shape
+    expected = _uniform_by_definition(b"cloister/v1/lora-a/4", rank * width)
+    assert np.allclose(one[first].detach().numpy().ravel(), (2 * expected - 1) / width**0.5, atol=1e-7)
+
+
+def _uniform_by_definition(label: bytes, count: int) -> np.ndarray:
+    key = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"cloister/v1/dp-stream/lora-a").derive(
+        hashlib.sha256(label).digest()
+    )
+    words = Cipher(AES(key), CTR(bytes(16))).encryptor().update(bytes(8 * count))
+    return np.array([int.from_bytes(words[8 * i : 8 * i + 8], "little") >> 11 for i in range(count)]) / 2.0**53
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_with_a_frozen_a_the_mean_of_updates_is_the_update_of_the_mean(families: dict[str, Base], frozen: bool) -> None:
+    """What several sites' adapters do to the model on average, against what the mean adapter does."""
+    plan = model_plan(families["bert"], Tune.LORA, lora_frozen_a=frozen)
+    model, rng = build_classifier(plan), np.random.default_rng(0)
+    states = [{name: rng.normal(size=v.shape).astype(np.float32) for name, v in get_state(model).items()} for _ in "ab"]
+    mean = {name: (states[0][name] + states[1][name]) / 2 for name in states[0]}
+    merged = []
+    for state in (*states, mean):
+        each = build_classifier(plan)
+        set_state(each, state)
+        merged.append(merged_encoder(each.encoder, plan).state_dict())
+    gap = max(float((merged[2][k] - (merged[0][k] + merged[1][k]) / 2).abs().max()) for k in merged[2])
+    assert gap < 1e-5 if frozen else gap > 0.1
 
 
 def test_lora_on_a_model_without_known_projections_is_refused(

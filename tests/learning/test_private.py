@@ -80,12 +80,20 @@ def test_without_noise_and_clipping_the_round_is_the_plain_round_on_whole_lots(b
     assert _distance(get_state(plain), get_state(private)) < 1e-5
 
 
-@pytest.mark.parametrize(("tune", "embeddings"), [(Tune.LORA, False), (Tune.FULL, False), (Tune.FULL, True)])
-def test_every_tuned_part_of_a_bert_takes_the_plain_step(base: Base, tune: Tune, embeddings: bool) -> None:
+@pytest.mark.parametrize(
+    ("tune", "changes"),
+    [
+        (Tune.LORA, {}),
+        (Tune.LORA, {"lora_frozen_a": True}),
+        (Tune.FULL, {}),
+        (Tune.FULL, {"train_embeddings": True}),
+    ],
+)
+def test_every_tuned_part_of_a_bert_takes_the_plain_step(base: Base, tune: Tune, changes: dict[str, bool]) -> None:
     examples = token_examples([3, 9, 1, 5, 5, 12, 2, 7])
     found = []
     for private in (False, True):
-        model = build_classifier(model_plan(base, tune, train_embeddings=embeddings))
+        model = build_classifier(model_plan(base, tune, **changes))
         torch.manual_seed(2)
         torch.nn.init.normal_(model.head.linear.weight)
         before = get_state(model)

@@ -78,9 +78,9 @@ MUTANTS = (
     Mutant(
         name="divisor from the number of records",
         file="learning/private.py",
-        old="PrivateStep(model, optimiser, plan, streams.noise)",
+        old="PrivateStep(model, optimiser, plan, streams.noise, shard=place)",
         new="PrivateStep(model, optimiser, "
-        "__import__('dataclasses').replace(plan, divisor=1.0 + count), streams.noise)",
+        "__import__('dataclasses').replace(plan, divisor=1.0 + count), streams.noise, shard=place)",
         caught_by=("tests/learning/test_private.py::test_an_empty_lot_moves_the_model_by_noise_alone",),
     ),
     Mutant(

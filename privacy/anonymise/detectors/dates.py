@@ -27,6 +27,8 @@ _DAY_ZH = rf"(?:\d{{1,2}}|[{_ZH}]{{1,3}})"
 _BEFORE_MONTH = r"(?:in|last|this|next|since|until|during|early|late|mid|from|by|of|past)"
 _BEFORE_DAY = r"(?:on|since|dated?|until|by|from|before|after|dob:?|seen|of)"
 _NUMBERS = re.compile(r"\d+")
+_VERB = re.compile(r" (?:also |not |or may not )?(?:be|have|cause|lead|result|include|occur|need|require|develop)\b")
+"""What follows "may" where it is no month: "type 2 may be inherited"."""
 _UNDER_A_YEAR = re.compile(r"\d\s?-?(?:mes|month|week|semana|day|d[ií]a|个月|天)", re.IGNORECASE)
 
 
@@ -103,7 +105,7 @@ def _has_day(page: Page, start: int, end: int) -> bool:
     if not any(1 <= day <= 31 for day in days):
         return False
     modal = value[:3].lower() in ("may", "mar") and value[0].islower()
-    return not modal or len(days) > 1
+    return (not modal or len(days) > 1) and not (value.endswith(" may") and _VERB.match(page.shadow, end))
 
 
 def _is_date(page: Page, start: int, end: int) -> bool:

@@ -30,7 +30,15 @@ from privacy.anonymise.detectors.vocabularies import (
     Vocabulary,
     vocabulary_of,
 )
-from privacy.anonymise.detectors.vocabulary import ABBREVIATED, FACILITY_LOWER, MEDICAL_NOUNS, PARTICLES
+from privacy.anonymise.detectors.vocabulary import (
+    ABBREVIATED,
+    FACILITY_LOWER,
+    MEDICAL_NOUNS,
+    PARTICLES,
+    SENTENCE_STARTERS,
+    SPOKEN,
+    WRITTEN_OUT,
+)
 from privacy.anonymise.kinds import Kind, Span
 from privacy.anonymise.page import Page, Word
 
@@ -266,7 +274,14 @@ def _adjacent(page: Stretch, index: int) -> bool:
     gap = page.shadow[left.end : right.start]
     if gap in (" ", "'s ", "' ", " & "):
         return True
-    return gap in (".", ". ") and (len(left.text) == 1 or left.lower in ABBREVIATED)
+    if gap not in (".", ". "):
+        return False
+    if left.lower in WRITTEN_OUT:  # "Thank you, Doctor. Do I need it?"
+        return right.lower.partition("'")[0] not in _STARTERS
+    return len(left.text) == 1 or left.lower in ABBREVIATED
+
+
+_STARTERS = SENTENCE_STARTERS | SPOKEN
 
 
 class RunDetector:

@@ -17,6 +17,7 @@ TITLES = _words(
     """
 )
 SUFFIXES = _words("jr sr ii iii iv md phd do rn np pa dds esq")
+WRITTEN_OUT = _words("miss professor doctor doctora don doña señor señora sir dame")
 ABBREVIATED = TITLES | _words("st mt ft jr sr med hosp ctr univ gen")
 PARTICLES = _words(
     """
@@ -89,12 +90,20 @@ SPOKEN = _words(
     """
     no nope nah yes yep yup yeah ok okay okey oh ah aha aw uh uhm um umm hm hmm mm mhm huh ha haha hi hey bye goodbye
     wow gosh please pardon thanks welcome sure right alright well true truthfully honestly guest lemme gonna wanna
+    ouch ow ugh eh ew phew whoa jeez geez yikes oops yessir nosir
     am be been being go goes going me myself us of so up down out off over under up ie eg re versus
     beside amongst anyhow hereafter hereupon meanwhile moreover nevertheless nonetheless thence therein thereupon
     whence whereafter whereby whereupon whither yourselves mine yours hers ours theirs
     """
 )
 """Small words that text written in sentences has in small letters, and transcripts of talk begin their lines with."""
+UNLISTED = _words(
+    """
+    review reviews x-ray x-rays x-linked y-linked t-cell
+    t-cells b-cell b-cells t-score z-score c-section d-dimer
+    """
+)
+"""Words that name no one and that the counted corpora do not have, or have as names alone."""
 MONTHS = _words(
     """
     january february march april may june july august september october november december jan feb mar apr jun
@@ -111,7 +120,7 @@ DEMONYMS = _words(
 )
 WEEKDAYS = _words("monday tuesday wednesday thursday friday saturday sunday")
 _LISTED = (
-    COMMON_WORDS | PROTECTED | SENTENCE_STARTERS | SPOKEN | DEMONYMS | MONTHS | WEEKDAYS | MEDICAL_NOUNS
+    COMMON_WORDS | PROTECTED | SENTENCE_STARTERS | SPOKEN | UNLISTED | DEMONYMS | MONTHS | WEEKDAYS | MEDICAL_NOUNS
 )  # fmt: skip
 _listed = _LISTED.__contains__
 _ENDINGS = ("s", "es", "ed", "d", "ing", "ly", "er", "al", "n")

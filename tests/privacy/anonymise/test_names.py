@@ -114,3 +114,29 @@ def test_chinese_names_are_found_by_cue_and_role(text: str, shown: str) -> None:
 
 def test_a_latin_name_in_chinese_text() -> None:
     assert hidden("患者John Smith入院", "pipl") == [("John Smith", "name")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Thank you, Doctor. Do I need a follow-up?",
+        "Good afternoon Sir. Do you know how it went?",
+        "It is inherited in an X-linked pattern. An X-ray was done.",
+        "Gene Review: alpha thalassemia",
+        "Patient: Ouch. It hurts.\nPatient: Ugh.\nPatient: Eh, not really. Doctor: Yessir.",
+    ],
+)
+def test_what_talk_and_textbooks_write_with_a_capital_names_no_one(text: str) -> None:
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Thank you, Doctor. Quexley said so.", "Thank you, [NAME] said so."),
+        ("Thank you, Doctor Do, I will.", "Thank you, [NAME], I will."),
+        ("Seen by Dr. Ray and Gene Ouchley.", "Seen by [NAME] and [NAME]."),
+    ],
+)
+def test_names_beside_those_words_are_hidden(text: str, shown: str) -> None:
+    assert redact(text) == shown

@@ -1,26 +1,55 @@
-"""The sealing layer at the site: opens and verifies what the coordinator sent, seals what goes back."""
+"""The sealing layer at the site: opens and verifies what the coordinator sent, seals what goes back.
+
+A greeting is wrapped to the site's identity, and nothing else of a run is: every other request is wrapped to a prekey
+that the site announced in an answer of the same run. A site that has no such key any more (its state was restored, or
+it never greeted) opens nothing; it makes new prekeys and says so, in a message that can say nothing else.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from flwr.app import Array, Context, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable, Mod
 
 from client.site import Site
-from privacy.sealing import PEEK_BYTES, Opened, SealContext, open_message, peek_context, seal, seal_pieces
+from privacy.errors import SealError
+from privacy.sealing import (
+    PEEK_BYTES,
+    PREKEY_SUITE,
+    RENEWAL_SUITE,
+    Header,
+    Opened,
+    Opener,
+    PublicPrekey,
+    SealContext,
+    Unspent,
+    announcement,
+    open_message,
+    peek_context,
+    peek_header,
+    seal,
+    seal_pieces,
+    verify_closed,
+)
+from privacy.sealing.pieces import Reader
 from protocol.addressing import answer_context, check_request
 from protocol.held import Keep, SealedFile, Writer, reader_of
+from protocol.messages import HELLO
 from protocol.payload import Buffer, decode_content, encode_content, sealed_array, wrap_sealed
 
+_LOG = logging.getLogger("cloister.site")
 FindSite = Callable[[Context], Site]
 
 
 def sealing_mod(find_site: FindSite) -> Mod:
     """A Flower mod around everything else: inside it are plain records, outside sealed bytes.
 
-    Order of checks: the envelope's place, then signature, recipient and every chunk, then freshness on disk; only
-    then is the content decoded. A request that fails one of them raises, and nothing was acted on.
+    Order of checks: the envelope's place, then signature, recipient and every chunk, then freshness on disk, with which
+    the prekey that opened the request is gone; only then is the content decoded. A request that fails one of them
+    raises, and nothing was acted on.
     """
 
     def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
@@ -28,37 +57,109 @@ def sealing_mod(find_site: FindSite) -> Mod:
         sealed = sealed_array(message.content)
         keep = sealed.keep if isinstance(sealed, SealedFile) else None
         message.content = RecordDict()  # here and below: of a large message one copy is held, not three
-        place, opened = _opened(site, sealed, message.metadata.message_type)
+        admitted = _admitted(site, sealed, message.metadata.message_type)
         del sealed
-        site.run(place.run).admit(place, opened.root)
+        if admitted.opened is None:
+            return Message(wrap_sealed(_renewal(site, admitted)), reply_to=message)
+        opened, admitted.opened = admitted.opened, None
         message.content = decode_content(*(part for part in (opened.own, opened.common) if part is not None))
+        (to,) = opened.prekeys
         del opened
         reply = call_next(message, context)
         message.content = RecordDict()
-        reply.content = wrap_sealed(
-            _answer(site, encode_content(reply.content), answer_context(place, site.config.id), keep)
-        )
+        reply.content = wrap_sealed(_answer(site, encode_content(reply.content), admitted, to, keep))
         return reply
 
     return mod
 
 
-def _opened(site: Site, sealed: Array, kind: str) -> tuple[SealContext, Opened]:
+@dataclass(kw_only=True)
+class _Admitted:
+    """A request that was taken. `opened`: None where its key is lost; `unspent`: what the answer announces."""
+
+    place: SealContext
+    unspent: Unspent
+    opened: Opened | None
+
+
+def _admitted(site: Site, sealed: Array, kind: str) -> _Admitted:
     reader, size = reader_of(sealed)
     with reader:
         place = peek_context(reader.read(PEEK_BYTES))
         check_request(place, site.config.id, kind)
         reader.seek(0)
-        return place, open_message(reader, size, context=place, sender=site.coordinator, recipient=site.identity)
+        header = peek_header(reader)
+        reader.seek(0)
+        opener = key_for(site, place, header)
+        state = site.run(place.run)
+        if opener is None:
+            root = verify_closed(reader, context=place, sender=site.coordinator)
+            return _Admitted(place=place, unspent=state.admit(place, root, _sole(header)), opened=None)
+        opened = _opened(reader, size, site, place, opener)
+        return _Admitted(place=place, unspent=state.admit(place, opened.root, opener.public().id()), opened=opened)
 
 
-def _answer(site: Site, plain: list[Buffer], context: SealContext, keep: Keep | None) -> bytes | SealedFile:
+def key_for(site: Site, place: SealContext, header: Header) -> Opener | None:
+    """With which of its keys the site opens a request of a run: None where it has not got it (any more).
+
+    Raises: SealError for a suite without prekeys, and for a request that is wrapped to an identity and is no greeting.
+    """
+    if not header.suite.announces or header.suite is RENEWAL_SUITE:
+        raise SealError(
+            "a request of a run",
+            expected=f"a suite with prekeys, 0x{PREKEY_SUITE.value:04x} or 0x0005",
+            found=f"0x{header.suite.value:04x}",
+            remedy="a coordinator of an earlier release has none: install this one there",
+        )
+    if place.content_type == HELLO:
+        return site.identity
+    recipient_id = _sole(header)
+    if recipient_id == site.identity.public().id():
+        raise SealError(
+            "a request is wrapped to the site's identity",
+            expected="one that is wrapped to a prekey; only a greeting is not",
+            remedy="it was sealed by someone who holds the coordinator's key and no prekey of this site",
+        )
+    return site.run(place.run).unspent().find(recipient_id)
+
+
+def _sole(header: Header) -> bytes:
+    if len(header.stanzas) != 1:
+        raise SealError("a request to one site", expected="one recipient", found=str(len(header.stanzas)))
+    return header.stanzas[0].recipient_id
+
+
+def _opened(reader: Reader, size: int, site: Site, place: SealContext, opener: Opener) -> Opened:
+    opened = open_message(reader, size, context=place, sender=site.coordinator, recipient=opener)
+    if not opened.suite.announces or len(opened.prekeys) != 1:
+        raise SealError("a request of a run", expected="one prekey for its answer", found=str(len(opened.prekeys)))
+    return opened
+
+
+def _renewal(site: Site, admitted: _Admitted) -> bytes:
+    """What a site says that cannot open a request: new prekeys, to the coordinator's identity, and nothing else."""
+    place = admitted.place
+    _LOG.warning(
+        "run %s, round %d: this site has no prekey that the request was sealed to (was its state restored?); it makes "
+        "new ones and asks for the request again",
+        place.run,
+        place.round,
+    )
+    context, to = answer_context(place, site.config.id), [site.coordinator]
+    plain = announcement(admitted.unspent.public())
+    return seal(plain, context=context, sender=site.identity, recipients=to, suite=RENEWAL_SUITE)
+
+
+def _answer(
+    site: Site, content: list[Buffer], admitted: _Admitted, to: PublicPrekey, keep: Keep | None
+) -> bytes | SealedFile:
     """The sealed answer: a file where the host of the request takes one, from where the numbers lie."""
-    to = [site.coordinator]
+    context = answer_context(admitted.place, site.config.id)
+    plain: list[Buffer] = [announcement(admitted.unspent.public()), *content]
     if keep is None:
-        return seal(plain, context=context, sender=site.identity, recipients=to)
+        return seal(plain, context=context, sender=site.identity, recipients=[to], suite=PREKEY_SUITE)
 
     def write(writer: Writer) -> None:
-        seal_pieces(plain, writer, context=context, sender=site.identity, recipients=to)
+        seal_pieces(plain, writer, context=context, sender=site.identity, recipients=[to], suite=PREKEY_SUITE)
 
     return keep(sum(map(len, plain)), write)

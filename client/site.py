@@ -30,7 +30,7 @@ from client.config import (
 from client.keystore import read_secret
 from client.ledger import Ledger
 from client.release import RELEASE_PURPOSE, OpenRelease
-from client.state import RunState
+from client.state import PREKEYS_PURPOSE, RunState
 from learning.storage import make_private_dir, write_note, write_private
 from privacy.errors import ConfigError
 from privacy.sealing import Identity, PublicIdentity
@@ -68,7 +68,7 @@ class Site:
         return OpenRelease(self.state, self.subkey(RELEASE_PURPOSE))
 
     def run(self, run: str) -> RunState:
-        return RunState(self.state, run)
+        return RunState(self.state, run, self.subkey(PREKEYS_PURPOSE))
 
     def subkey(self, purpose: str) -> bytes:
         """32 bytes for one purpose, from the site's secret (HKDF-SHA256, RFC 5869)."""

@@ -36,6 +36,15 @@ def write_private(path: Path, data: bytes | memoryview) -> None:
     _sync_dir(path.parent)
 
 
+def remove_private(path: Path) -> None:
+    """Delete a file; gone on disk when this returns. One that is not there is no error."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return
+    _sync_dir(path.parent)
+
+
 def write_note(path: Path, value: object) -> None:
     """Replace a small JSON file for its owner alone, whole or not at all, without waiting for the disk.
 

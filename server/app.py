@@ -23,6 +23,7 @@ from protocol.payload import arrays_record, as_float32
 from protocol.secagg import least_sites
 from server.greeting import Cohort, absent_node, greet, shares_of
 from server.layer import GridLayer
+from server.prekeys import RoundSecrets
 from server.record import Drop, Event, RunRecord
 from server.resume import LaterRounds, Progress, load_progress, memory_of, remember, save_progress
 from server.rollback import RollbackGrid
@@ -140,7 +141,14 @@ class _Run:
         setup, job = self._setup, self._setup.job
         self._timed("prepare", self._prepare)
         window = WindowGrid(self._host, setup.window)
-        sealed = SealingGrid(window, run=setup.run, identity=setup.identity, roster=setup.roster)
+        sealed = SealingGrid(
+            window,
+            run=setup.run,
+            identity=setup.identity,
+            roster=setup.roster,
+            secrets=RoundSecrets(setup.work if setup.resumable else None, setup.afresh),
+            told=self._record.stage,
+        )
         sealed.restore(setup.afresh * NUMBERS, {})
         kept = load_progress(setup.work, self._record) if setup.resumable else None
         cohort = self._cohort(window, sealed, kept)
@@ -159,7 +167,7 @@ class _Run:
         setup, job = self._setup, self._setup.job
         if kept is not None:
             self._record.stage(f"going on after round {kept.round}")
-            sealed.restore(max(kept.sequence, setup.afresh * NUMBERS), kept.site_of)
+            sealed.restore(max(kept.sequence, setup.afresh * NUMBERS), kept.site_of, kept.prekeys)
             node_of = {site: node for node, site in kept.site_of.items()}
             terms = {node_of[site]: each for site, each in self._record.terms.items() if site in node_of}
             return Cohort(shares=shares_of(terms, job.federation.weights))
@@ -230,14 +238,19 @@ class _Run:
         """What this run knew after its last whole round."""
         remember(strategy, kept.memory)
         values = kept.values
+        self._sealed.over(kept.round)  # a crash may have come between the account and this
         self._checked.best = values["rollback_best"]
         self._stopping.restore(values["stopping"])
         self._outcome.best_round = int(values["best_round"])
         self._kept = self._setup.work / str(values["kept"]) if values["kept"] else None
 
     def _save(self, number: int, arrays: ArrayRecord) -> None:
-        if not self._setup.resumable:
-            return
+        """Keep what the run has come to; only then is it deleted what the round's answers were opened with."""
+        if self._setup.resumable:
+            self._save_progress(number, arrays)
+        self._sealed.over(number)
+
+    def _save_progress(self, number: int, arrays: ArrayRecord) -> None:
         sequence, site_of = self._sealed.place
         values = {
             "rollback_best": self._checked.best,
@@ -249,6 +262,7 @@ class _Run:
             round=number,
             sequence=sequence,
             site_of=site_of,
+            prekeys=self._sealed.prekeys,
             model=as_float32(arrays),
             memory=memory_of(self._strategy),
             values=values,

@@ -1,6 +1,6 @@
 """A run that goes on where it was: after each round its account, its model and its strategy's memory are on disk.
 
-progress.json       rounds, terms, spending, the last sequence number, who is which node
+progress.json       rounds, terms, spending, the last sequence number, who is which node, what sites have announced
 round-N.safetensors the model after round N, and what the strategy remembers
 
 The model is written first, under a name of its own, and the account that names it last: a crash between the two leaves
@@ -27,6 +27,7 @@ from learning.storage import write_json, write_private
 from privacy.errors import ConfigError
 from protocol.messages import CONFIG, ROUND, Terms
 from server.layer import GridLayer
+from server.prekeys import SitePrekeys
 from server.record import Drop, RoundRecord, RunRecord, Spent
 
 ACCOUNT_FILE = "progress.json"
@@ -39,11 +40,15 @@ State = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """A run after `round` rounds. `memory`: the strategy's; `values`: what the run's own parts want to know again."""
+    """A run after `round` rounds. `prekeys`: what its sites have announced. `memory`: the strategy's.
+
+    `values`: what the run's own parts want to know again.
+    """
 
     round: int
     sequence: int
     site_of: Mapping[int, str]
+    prekeys: SitePrekeys
     model: State
     memory: Mapping[str, NDArray[Any]]
     values: Mapping[str, Any]
@@ -59,6 +64,7 @@ def save_progress(folder: Path, progress: Progress, record: RunRecord) -> None:
         "round": progress.round,
         "sequence": progress.sequence,
         "site_of": {str(node): site for node, site in progress.site_of.items()},
+        "prekeys": progress.prekeys.values(),
         "model": name,
         "values": dict(progress.values),
         "terms": {site: asdict(terms) for site, terms in record.terms.items()},
@@ -91,6 +97,7 @@ def load_progress(folder: Path, record: RunRecord) -> Progress | None:
             round=int(account["round"]),
             sequence=int(account["sequence"]),
             site_of={int(node): site for node, site in account["site_of"].items()},
+            prekeys=SitePrekeys.of(account["prekeys"]),
             model=_part(tensors, _MODEL),
             memory=_part(tensors, _MEMORY),
             values=account["values"],

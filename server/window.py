@@ -71,6 +71,7 @@ class WindowGrid(GridLayer):
                     arrived += 1
                     yield reply
                 del reply  # while the next one is read, this one is its taker's alone
+            more = more or arrived > 0  # a reply may be why one is sent once more
             if timeout is not None:
                 now = self._clock()
                 sent_at = {key: at for key, at in sent_at.items() if now - at < timeout}

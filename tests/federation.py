@@ -7,6 +7,7 @@ Sites are folders as a site daemon has them, hosted by `MemoryGrid`; the coordin
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -24,10 +25,24 @@ from client.roster import approve
 from client.site import Site, make_keys, open_site, pin_coordinator
 from learning.model import build_head, get_state
 from privacy.dp import Charge
-from privacy.sealing import Identity, PublicIdentity, SealContext, open_sealed, peek_context, seal
+from privacy.sealing import (
+    PREKEY_SUITE,
+    Identity,
+    Opener,
+    Prekey,
+    PublicIdentity,
+    SealContext,
+    announcement,
+    answer_prekey,
+    open_sealed,
+    peek_context,
+    peek_header,
+    seal,
+)
 from privacy.secagg import Roster
+from protocol.addressing import EVERY_SITE, request_context
 from protocol.job import Job, parse_job
-from protocol.messages import ARRAYS, CONFIG, TRAIN, Order
+from protocol.messages import ARRAYS, CONFIG, HELLO, TRAIN, Order
 from protocol.payload import (
     arrays_record,
     as_float32,
@@ -41,6 +56,7 @@ from protocol.plans import base_of, model_plan
 from server.app import one_reply_layer
 from server.greeting import Cohort, greet
 from server.layer import GridLayer
+from server.prekeys import RoundSecrets
 from server.record import RunRecord
 from server.sealing import SealingGrid
 from server.strategies import make_strategy
@@ -109,6 +125,20 @@ class Tap(GridLayer):
             self._trained.updates.append(kept)
 
 
+class Remembering(RoundSecrets):
+    """A coordinator's secrets of its rounds, of which a test can open what it has recorded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_round: dict[tuple[str, int], bytes] = {}
+
+    def prekey(self, request: SealContext) -> Prekey:
+        found = super().prekey(request)
+        assert self._held is not None
+        self.of_round[request.run, request.round] = self._held[1]
+        return found
+
+
 class Federation:
     """A coordinator and `sites` sites, which are nodes 101, 102, ... and folders `site-01`, `site-02`, ..."""
 
@@ -139,6 +169,8 @@ class Federation:
         self.record, self.trained = RunRecord(), Trained()
         self.site_now = ""  # which site computes: the hosts of this federation take turns
         self.between: Callable[[GridLayer], GridLayer] = lambda grid: grid  # a layer of a test's, above the sealing
+        self.secrets = Remembering()
+        self.prekeys: dict[bytes, Prekey] = {}  # all that sites have ever kept: what a test opens requests with
         self._sealed = self._sealing(RUN)
 
     # The sites.
@@ -242,7 +274,26 @@ class Federation:
 
     def open_reply(self, site: str, sealed: bytes) -> bytes:
         """What the coordinator reads of a site's sealed answer."""
-        return open_sealed(sealed, context=peek_context(sealed), sender=self.roster[site], recipient=self.identity)
+        place = peek_context(sealed)
+        return open_sealed(sealed, context=place, sender=self.roster[site], recipient=self.answer_key(place))
+
+    def open_request(self, site: str, sealed: bytes) -> bytes:
+        """What a site read of the coordinator's sealed request, but for a common body."""
+        recipient_id = peek_header(io.BytesIO(sealed)).stanzas[0].recipient_id
+        opener: Opener = self.prekeys.get(recipient_id) or self.site(site).identity
+        return open_sealed(sealed, context=peek_context(sealed), sender=self.identity.public(), recipient=opener)
+
+    def answer_key(self, answer: SealContext) -> Prekey:
+        """The prekey that an answer was to be wrapped to, from what the coordinator has forgotten since."""
+        addressee = EVERY_SITE if answer.content_type == HELLO else answer.site
+        request = request_context(
+            run=answer.run,
+            round_number=answer.round,
+            site=addressee,
+            sequence=answer.sequence,
+            kind=answer.content_type,
+        )
+        return answer_prekey(self.secrets.of_round[answer.run, answer.round], request)
 
     def dishonest(self, site: str, nth: int, change: Change) -> None:
         """The site answers something else, well sealed and signed with its own key."""
@@ -264,8 +315,13 @@ class Federation:
         )
 
     def sealed_answer(self, site: str, content: RecordDict, place: SealContext, signer: Identity) -> RecordDict:
-        data = seal(encode_content(content), context=place, sender=signer, recipients=[self.identity.public()])
-        return wrap_sealed(data)
+        """An answer in a site's place: with the prekeys that the site keeps, or with some that nobody keeps."""
+        unspent = self.site(site).run(place.run).unspent() if site in self.names.values() else None
+        told = unspent.public() if unspent is not None and unspent.keys else [Prekey.generate().public()]
+        plain = [announcement(told), *encode_content(content)]
+        known = (place.run, place.round) in self.secrets.of_round  # of another coordinator's a forger makes one up
+        to = [(self.answer_key(place) if known else Prekey.generate()).public()]
+        return wrap_sealed(seal(plain, context=place, sender=signer, recipients=to, suite=PREKEY_SUITE))
 
     def first_model_record(self) -> ArrayRecord:
         return arrays_record(self.first_model())
@@ -275,7 +331,7 @@ class Federation:
 
     def _sealing(self, run: str) -> SealingGrid:
         window = WindowGrid(self.grid, len(self.names) + 1, clock=self.grid.clock, sleep=self.grid.clock.sleep)
-        return SealingGrid(window, run=run, identity=self.identity, roster=self.roster)
+        return SealingGrid(window, run=run, identity=self.identity, roster=self.roster, secrets=self.secrets)
 
     def _keep(self, _number: int, arrays: ArrayRecord) -> None:
         self.trained.models.append(as_float32(arrays))
@@ -283,7 +339,9 @@ class Federation:
     def _find_site(self, context: Context) -> Site:
         home = Path(str(context.node_config["home"]))
         self.site_now = home.name
-        return open_site(home)
+        site = open_site(home)
+        self.prekeys.update({key.public().id(): key for key in site.run(RUN).unspent().keys})
+        return site
 
     def _found(self, site: str, number: int) -> None:
         home = self.home(site)

@@ -6,6 +6,7 @@ that the app opens it once more when its time has come. Nothing else of it is do
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,10 @@ from client import policy
 from client.admission import WAITS_FOR_APPROVAL, WAITS_FOR_HOURS, consider, inside_hours
 from client.approvals import Approvals, Decision, Request
 from client.config import STATE_DIR, read_site
+from client.sealing import key_for
 from client.site import Site, open_site
-from privacy.errors import CloisterError
-from privacy.sealing import open_sealed, peek_context
+from privacy.errors import CloisterError, SealError
+from privacy.sealing import open_sealed, peek_context, peek_header
 from protocol.addressing import check_request
 from protocol.job import Job, job_from_canonical
 from protocol.link import link_pb2 as pb
@@ -73,6 +75,9 @@ def opened(site: Site, sealed: bytes, kind: str) -> tuple[Job, str]:
     """
     place = peek_context(sealed)
     check_request(place, site.config.id, kind)
-    plain = open_sealed(sealed, context=place, sender=site.coordinator, recipient=site.identity)
+    opener = key_for(site, place, peek_header(io.BytesIO(sealed)))
+    if opener is None:
+        raise SealError("a request", expected="one that this site has the key of", found="another")
+    plain = open_sealed(sealed, context=place, sender=site.coordinator, recipient=opener)
     order = Order.of(decode_content(plain))
     return job_from_canonical(order.job, "the job that was sent"), order.run

@@ -30,7 +30,7 @@ from privacy.sealing.context import SealContext
 from privacy.sealing.encoding import frame, u64
 from privacy.sealing.header import MAX_PLAINTEXT_BYTES, MAX_RECIPIENTS, Header, Stanza
 from privacy.sealing.identity import SIGNATURE_BYTES, Identity, PublicIdentity
-from privacy.sealing.suites import FILE_KEY_BYTES, SEALING_SUITE, SuiteId, unwrap, wrap
+from privacy.sealing.suites import FILE_KEY_BYTES, SEALING_SUITE, Opener, Recipient, SuiteId, unwrap, wrap
 
 CHUNK_KEY_LABEL = b"cloister/v1/seal/chunk-key"
 COMMITMENT_LABEL = b"cloister/v1/seal/key-commitment"
@@ -82,6 +82,35 @@ class Bound(Protocol):
         """32 bytes over all of the header."""
 
 
+class RootHash:
+    """The root hash of a message under way, from its sealed chunks in order: whoever has the bytes can compute it.
+
+    `commitment`: 32 bytes, as they stand behind the header.
+    """
+
+    def __init__(self, header: Bound, commitment: bytes) -> None:
+        self.count, self.index, self._suite = Layout(header.plaintext_length).count, 0, header.suite
+        self._hash = hashlib.sha256(frame(ROOT_LABEL, header.hash(), commitment, u64(self.count)))
+
+    def nonce(self) -> bytes:
+        """That of the next chunk."""
+        return self.index.to_bytes(11, "big") + self._last()
+
+    def absorb(self, sealed: memoryview) -> None:
+        """Takes the next sealed chunk."""
+        leaf = self._suite.leaf(frame(CHUNK_LABEL, u64(self.index), self._last()))
+        leaf.update(sealed)
+        self._hash.update(leaf.digest())
+        self.index += 1
+
+    def digest(self) -> bytes:
+        """The 32 bytes of all chunks that came."""
+        return self._hash.digest()
+
+    def _last(self) -> bytes:
+        return b"\x01" if self.index == self.count - 1 else b"\x00"
+
+
 class BodyCipher:
     """Seals or opens the chunks of one message in order, and hashes what it passes.
 
@@ -93,14 +122,12 @@ class BodyCipher:
         header_hash = header.hash()
         self.commitment = _derive(file_key, header_hash, COMMITMENT_LABEL, COMMITMENT_BYTES)
         self._aead = AESGCM(_derive(file_key, header_hash, CHUNK_KEY_LABEL, 32))
-        self._count, self._index = Layout(header.plaintext_length).count, 0
-        self._suite = header.suite
-        self._root = hashlib.sha256(frame(ROOT_LABEL, header_hash, self.commitment, u64(self._count)))
+        self._root = RootHash(header, self.commitment)
 
     def seal_chunk(self, plaintext: memoryview, out: memoryview) -> None:
         """Writes the next sealed chunk into `out`, which is 16 bytes longer than `plaintext`."""
-        self._aead.encrypt_into(self._nonce(), plaintext, None, out)
-        self._absorb(out)
+        self._aead.encrypt_into(self._root.nonce(), plaintext, None, out)
+        self._root.absorb(out)
 
     def open_chunk(self, sealed: memoryview, out: memoryview) -> None:
         """Writes the next chunk's plaintext into `out`, which is 16 bytes shorter than `sealed`.
@@ -108,30 +135,18 @@ class BodyCipher:
         Raises: SealError if the chunk is changed, from another place, or wrongly marked as the last or not the last.
         """
         try:
-            self._aead.decrypt_into(self._nonce(), sealed, None, out)
+            self._aead.decrypt_into(self._root.nonce(), sealed, None, out)
         except InvalidTag:
             raise SealError(
-                f"chunk {self._index + 1} of {self._count} does not open",
+                f"chunk {self._root.index + 1} of {self._root.count} does not open",
                 expected="the sealed chunk of this place",
                 remedy="the message was changed, cut or reordered: fetch it again",
             ) from None
-        self._absorb(sealed)
+        self._root.absorb(sealed)
 
     def root(self) -> bytes:
         """The root hash over header, commitment and all chunks that passed."""
         return self._root.digest()
-
-    def _nonce(self) -> bytes:
-        return self._index.to_bytes(11, "big") + self._last()
-
-    def _last(self) -> bytes:
-        return b"\x01" if self._index == self._count - 1 else b"\x00"
-
-    def _absorb(self, sealed: memoryview) -> None:
-        leaf = self._suite.leaf(frame(CHUNK_LABEL, u64(self._index), self._last()))
-        leaf.update(sealed)
-        self._root.update(leaf.digest())
-        self._index += 1
 
 
 def begin_sealing(
@@ -139,7 +154,7 @@ def begin_sealing(
     *,
     context: SealContext,
     sender: Identity,
-    recipients: Sequence[PublicIdentity],
+    recipients: Sequence[Recipient],
     suite: SuiteId = SEALING_SUITE,
 ) -> tuple[Header, BodyCipher]:
     """A header with a fresh file key wrapped for every recipient, and the cipher for its chunks.
@@ -186,7 +201,7 @@ def check_expected(header: Header, *, context: SealContext, sender: PublicIdenti
         raise SealError("a sealed message names another sender", expected=f"the identity {sender.fingerprint()}")
 
 
-def begin_opening(header: Header, commitment: bytes, recipient: Identity) -> BodyCipher:
+def begin_opening(header: Header, commitment: bytes, recipient: Opener) -> BodyCipher:
     """The cipher for the chunks, from the recipient's stanza.
 
     Raises: SealError if the recipient is not listed, its stanza does not open, or the key is not the committed one.

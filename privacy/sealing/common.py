@@ -36,9 +36,17 @@ from privacy.sealing.context import SealContext
 from privacy.sealing.encoding import BytesLike, as_view, frame, u16, u64
 from privacy.sealing.header import MAX_PLAINTEXT_BYTES, read_header
 from privacy.sealing.identity import Identity, PublicIdentity
-from privacy.sealing.memory import NAMING_BYTES, check_naming, seal
+from privacy.sealing.memory import NAMING_BYTES, own_part, seal
 from privacy.sealing.pieces import Reader, Writer, check_end, open_chunks, seal_chunks, take_from, write_all
-from privacy.sealing.suites import COMMON_SUITE, FILE_KEY_BYTES, SuiteId
+from privacy.sealing.prekeys import PublicPrekey, announcement
+from privacy.sealing.suites import (
+    COMMON_SUITE,
+    FILE_KEY_BYTES,
+    PREKEY_COMMON_SUITE,
+    Opener,
+    Recipient,
+    SuiteId,
+)
 
 BODY_MAGIC = b"cloister/v1/body"
 BODY_HEADER_LABEL = b"cloister/v1/seal/body-header"
@@ -71,11 +79,16 @@ class CommonBody:
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """A message that was opened: its root hash, its own plaintext, and the common body's, None when it has none."""
+    """A message that was opened: suite, root hash, its own plaintext, and the common body's, None when it has none.
 
+    `prekeys`: those that it announces, in the order of use; none in suites without.
+    """
+
+    suite: SuiteId
     root: bytes
     own: memoryview
     common: memoryview | None = None
+    prekeys: tuple[PublicPrekey, ...] = ()
 
 
 def seal_body(pieces: Sequence[BytesLike], writer: Writer) -> CommonBody:
@@ -103,18 +116,23 @@ def seal_naming(
     *,
     context: SealContext,
     sender: Identity,
-    recipients: Sequence[PublicIdentity],
+    recipients: Sequence[Recipient],
+    announced: Sequence[PublicPrekey] = (),
 ) -> bytes:
     """A message with a common body: what goes before the body's bytes. `own`: what only this message says, in pieces.
+
+    `announced`: prekeys for what is sent back; with some the message is one of suite 0005.
 
     Guarantees: those of `seal`, for `own` and the body together, once `open_message` has read both.
     Raises: ValueError as `seal` does.
     """
-    return seal([body.key, body.root, *own], context=context, sender=sender, recipients=recipients, suite=COMMON_SUITE)
+    suite, told = (PREKEY_COMMON_SUITE, [announcement(announced)]) if announced else (COMMON_SUITE, [])
+    pieces = [body.key, body.root, *told, *own]
+    return seal(pieces, context=context, sender=sender, recipients=recipients, suite=suite)
 
 
 def open_message(
-    reader: Reader, size: int, *, context: SealContext, sender: PublicIdentity, recipient: Identity
+    reader: Reader, size: int, *, context: SealContext, sender: PublicIdentity, recipient: Opener
 ) -> Opened:
     """Open the sealed message that `reader` holds, `size` bytes up to its end, with the common body that it names.
 
@@ -126,7 +144,7 @@ def open_message(
     """
     header = read_header(lambda count: take_from(reader, count))
     check_expected(header, context=context, sender=sender)
-    layout, naming = Layout(header.plaintext_length), header.suite is COMMON_SUITE
+    layout, naming = Layout(header.plaintext_length), header.suite.names_body
     left = size - len(header.to_bytes()) - COMMITMENT_BYTES - layout.body_bytes - TRAILER_BYTES
     if left < BODY_HEADER_BYTES if naming else left != 0:
         raise SealError(
@@ -139,13 +157,13 @@ def open_message(
     plain = _buffer(header.plaintext_length)
     open_chunks(reader, plain, cipher, layout)
     check_trailer(take_from(reader, TRAILER_BYTES), cipher.root(), sender)
+    prekeys, own = own_part(header, plain)
     if not naming:
         check_end(reader)
-        return Opened(root=cipher.root(), own=plain.toreadonly())
-    check_naming(header)
+        return Opened(suite=header.suite, root=cipher.root(), own=own.toreadonly(), prekeys=prekeys)
     key, root = bytes(plain[:FILE_KEY_BYTES]), bytes(plain[FILE_KEY_BYTES:NAMING_BYTES])
-    common = _open_body(reader, left, key, root)
-    return Opened(root=cipher.root(), own=plain[NAMING_BYTES:].toreadonly(), common=common.toreadonly())
+    common = _open_body(reader, left, key, root).toreadonly()
+    return Opened(suite=header.suite, root=cipher.root(), own=own.toreadonly(), common=common, prekeys=prekeys)
 
 
 def _open_body(reader: Reader, size: int, key: bytes, root: bytes) -> memoryview:

@@ -51,8 +51,8 @@ class PublicIdentity:
         try:
             self.kem_key()
             Ed25519PublicKey.from_public_bytes(self.ed25519)
-            _refuse_low_order(self.x25519)
-            _refuse_low_order(_montgomery_u(self.ed25519))
+            refuse_low_order(self.x25519)
+            refuse_low_order(_montgomery_u(self.ed25519))
         except ValueError:
             raise SealError(
                 "a public identity holds no usable keys",
@@ -218,8 +218,8 @@ def _montgomery_u(ed25519: bytes) -> bytes:
     return ((1 + y) * pow(1 - y, -1, _P25519) % _P25519).to_bytes(_CURVE_BYTES, "little")
 
 
-def _refuse_low_order(u: bytes) -> None:
-    """Raises: ValueError if the point has low order.
+def refuse_low_order(u: bytes) -> None:
+    """Raises: ValueError if an X25519 public key is a point of low order.
 
     X25519 multiplies by a multiple of eight, so that the result is zero exactly for points whose order divides eight,
     and the library refuses a zero result.

@@ -23,7 +23,8 @@ from privacy.sealing.encoding import BytesLike, Cursor, as_view
 from privacy.sealing.header import Header, read_header
 from privacy.sealing.identity import Identity, PublicIdentity
 from privacy.sealing.pieces import chunks_of
-from privacy.sealing.suites import COMMON_SUITE, FILE_KEY_BYTES, SEALING_SUITE, SuiteId
+from privacy.sealing.prekeys import PublicPrekey, read_announcement
+from privacy.sealing.suites import FILE_KEY_BYTES, RENEWAL_SUITE, SEALING_SUITE, Opener, Recipient, SuiteId
 
 NAMING_BYTES = FILE_KEY_BYTES + ROOT_BYTES
 """What the plaintext of a message with a common body begins with: the body's file key, its root hash."""
@@ -34,7 +35,7 @@ def seal(
     *,
     context: SealContext,
     sender: Identity,
-    recipients: Sequence[PublicIdentity],
+    recipients: Sequence[Recipient],
     suite: SuiteId = SEALING_SUITE,
 ) -> bytes:
     """`plaintext`, in one piece or in several that follow each other, encrypted to every recipient, bound to `context`
@@ -63,11 +64,11 @@ def seal(
     return buffer.getvalue()
 
 
-def open_sealed(sealed: BytesLike, *, context: SealContext, sender: PublicIdentity, recipient: Identity) -> bytes:
+def open_sealed(sealed: BytesLike, *, context: SealContext, sender: PublicIdentity, recipient: Opener) -> bytes:
     """The plaintext of a message that `sender` sealed to `recipient` in exactly this context.
 
     Of a message with a common body it is what the message itself says; the body after it is not looked at
-    (`open_message` opens both).
+    (`open_message` opens both). Prekeys that it announces are left out.
 
     Guarantees: context, sender, length, recipient, key commitment, every chunk with its place and last-chunk mark, root
     hash and signature have all been verified when it returns; until then no plaintext leaves it.
@@ -84,10 +85,9 @@ def open_sealed(sealed: BytesLike, *, context: SealContext, sender: PublicIdenti
             cipher.open_chunk(cursor.take(size + TAG_BYTES), out[target : target + size])
             target += size
     check_trailer(bytes(cursor.take(TRAILER_BYTES)), cipher.root(), sender)
-    if header.suite is not COMMON_SUITE:
+    if not header.suite.names_body and not header.suite.announces:
         return buffer.getvalue()
-    check_naming(header)
-    return buffer.getvalue()[NAMING_BYTES:]
+    return bytes(own_part(header, buffer.getbuffer())[1])
 
 
 def root_hash(sealed: BytesLike) -> bytes:
@@ -103,17 +103,28 @@ def root_hash(sealed: BytesLike) -> bytes:
     return bytes(cursor.take(ROOT_BYTES))
 
 
-def check_naming(header: Header) -> None:
-    """Raises: SealError when a message that says a common body follows is too short to name one."""
-    if header.plaintext_length < NAMING_BYTES:
-        raise SealError("a message with a common body does not name one", expected="its key and its root hash")
+def own_part(header: Header, plain: memoryview) -> tuple[tuple[PublicPrekey, ...], memoryview]:
+    """The prekeys that a plaintext announces, and what the message says itself, after them and after a body's naming.
+
+    Raises: SealError when one of the two is not there that the suite asks for, or a renewal says more than prekeys.
+    """
+    if header.suite.names_body:
+        if header.plaintext_length < NAMING_BYTES:
+            raise SealError("a message with a common body does not name one", expected="its key and its root hash")
+        plain = plain[NAMING_BYTES:]
+    if not header.suite.announces:
+        return (), plain
+    prekeys, own = read_announcement(plain)
+    if own and header.suite is RENEWAL_SUITE:
+        raise SealError("a message of new prekeys says more", expected="prekeys and nothing else")
+    return prekeys, own
 
 
 def _read_whole(cursor: Cursor) -> Header:
     """The header, once what follows has exactly the length that it claims: nothing is allocated on its word alone."""
     header = read_header(lambda size: bytes(cursor.take(size)))
     expected = COMMITMENT_BYTES + Layout(header.plaintext_length).body_bytes + TRAILER_BYTES
-    followed = header.suite is COMMON_SUITE and cursor.remaining() > expected
+    followed = header.suite.names_body and cursor.remaining() > expected
     if cursor.remaining() != expected and not followed:
         raise SealError(
             "a sealed message has a wrong length",

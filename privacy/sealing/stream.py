@@ -25,7 +25,7 @@ from privacy.sealing.encoding import BytesLike, as_view
 from privacy.sealing.header import read_header
 from privacy.sealing.identity import Identity, PublicIdentity
 from privacy.sealing.pieces import Reader, Writer, check_end, fill, seal_chunks, take_from, write_all
-from privacy.sealing.suites import COMMON_SUITE
+from privacy.sealing.suites import SEALING_SUITE, Opener, Recipient, SuiteId
 
 
 class SeekableReader(Reader, Protocol):
@@ -44,7 +44,7 @@ def seal_stream(
     *,
     context: SealContext,
     sender: Identity,
-    recipients: Sequence[PublicIdentity],
+    recipients: Sequence[Recipient],
 ) -> bytes:
     """Seals what lies between the place of `reader` and its end into `writer`; returns the root hash.
 
@@ -74,7 +74,8 @@ def seal_pieces(
     *,
     context: SealContext,
     sender: Identity,
-    recipients: Sequence[PublicIdentity],
+    recipients: Sequence[Recipient],
+    suite: SuiteId = SEALING_SUITE,
 ) -> bytes:
     """Seals pieces that follow each other, from where they lie, into `writer`; returns the root hash.
 
@@ -82,7 +83,7 @@ def seal_pieces(
     """
     views = [as_view(each) for each in pieces]
     length = sum(map(len, views))
-    header, cipher = begin_sealing(length, context=context, sender=sender, recipients=recipients)
+    header, cipher = begin_sealing(length, context=context, sender=sender, recipients=recipients, suite=suite)
     write_all(writer, memoryview(header.to_bytes() + cipher.commitment))
     seal_chunks(views, writer, cipher, Layout(length))
     write_all(writer, memoryview(make_trailer(cipher.root(), sender)))
@@ -90,7 +91,7 @@ def seal_pieces(
 
 
 def open_stream(
-    reader: Reader, writer: Writer, *, context: SealContext, sender: PublicIdentity, recipient: Identity
+    reader: Reader, writer: Writer, *, context: SealContext, sender: PublicIdentity, recipient: Opener
 ) -> bytes:
     """Opens the sealed message that `reader` holds up to its end into `writer`; returns the verified root hash.
 
@@ -103,8 +104,8 @@ def open_stream(
     """
     header = read_header(lambda size: take_from(reader, size))
     check_expected(header, context=context, sender=sender)
-    if header.suite is COMMON_SUITE:
-        raise SealError("a sealed message has a common body", expected="one that stands by itself")
+    if header.suite.names_body or header.suite.announces:
+        raise SealError("a sealed message has a common body, or prekeys", expected="one that stands by itself")
     cipher = begin_opening(header, take_from(reader, COMMITMENT_BYTES), recipient)
     _open_chunks(reader, writer, cipher, Layout(header.plaintext_length))
     trailer = take_from(reader, TRAILER_BYTES)

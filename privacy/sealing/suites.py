@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives import hpke
 from privacy.content_hash import content_hash
 from privacy.errors import SealError
 from privacy.sealing.encoding import frame, u16
-from privacy.sealing.identity import Identity, PublicIdentity
 
 STANZA_LABEL = b"cloister/v1/seal/stanza"
 FILE_KEY_BYTES = 32
@@ -36,6 +35,26 @@ class LeafHash(Protocol):
         """The 32 bytes of all that was taken."""
 
 
+class Recipient(Protocol):
+    """Whom a file key is wrapped for: a public identity or prekey."""
+
+    def id(self) -> bytes:
+        """The 32 bytes that stand for it in a stanza."""
+
+    def kem_key(self) -> hpke.MLKEM768X25519PublicKey:
+        """What file keys are wrapped with."""
+
+
+class Opener(Protocol):
+    """The private half of a recipient."""
+
+    def public(self) -> Recipient:
+        """The half that others know."""
+
+    def kem_key(self) -> hpke.MLKEM768X25519PrivateKey:
+        """What file keys are unwrapped with."""
+
+
 class SuiteId(Enum):
     """The number of a suite on the wire. A suite is never changed: another one gets another number."""
 
@@ -45,6 +64,22 @@ class SuiteId(Enum):
     """The same, with BLAKE3 as the hash of a chunk."""
     HYBRID_AES256GCM_BLAKE3_COMMON = 0x0003
     """The same, of a message that a common body follows, whose key and root hash its plaintext begins with."""
+    HYBRID_AES256GCM_BLAKE3_PREKEYS = 0x0004
+    """That of 0002, of a message whose plaintext begins with prekeys for what is sent back."""
+    HYBRID_AES256GCM_BLAKE3_PREKEYS_COMMON = 0x0005
+    """That of 0003, of such a message that a common body follows. The body is one of 0003."""
+    HYBRID_AES256GCM_BLAKE3_RENEWAL = 0x0006
+    """That of 0004, of a message whose plaintext is prekeys and nothing else: the old ones are lost."""
+
+    @property
+    def names_body(self) -> bool:
+        """Whether a common body follows."""
+        return self in {SuiteId.HYBRID_AES256GCM_BLAKE3_COMMON, SuiteId.HYBRID_AES256GCM_BLAKE3_PREKEYS_COMMON}
+
+    @property
+    def announces(self) -> bool:
+        """Whether the plaintext holds prekeys."""
+        return self.value >= SuiteId.HYBRID_AES256GCM_BLAKE3_PREKEYS.value
 
     def leaf(self, start: bytes) -> LeafHash:
         """The hash of a chunk under way, which has taken `start`."""
@@ -68,7 +103,13 @@ class SuiteId(Enum):
 SEALING_SUITE = SuiteId.HYBRID_AES256GCM_BLAKE3
 """The suite of every message that is sealed by itself; what an earlier one sealed still opens."""
 COMMON_SUITE = SuiteId.HYBRID_AES256GCM_BLAKE3_COMMON
-"""The suite of every message with a common body."""
+"""The suite of every message with a common body and without prekeys, and of every common body."""
+PREKEY_SUITE = SuiteId.HYBRID_AES256GCM_BLAKE3_PREKEYS
+"""The suite of every message of a run."""
+PREKEY_COMMON_SUITE = SuiteId.HYBRID_AES256GCM_BLAKE3_PREKEYS_COMMON
+"""The suite of every message of a run with a common body."""
+RENEWAL_SUITE = SuiteId.HYBRID_AES256GCM_BLAKE3_RENEWAL
+"""The suite of what a site says that has lost its prekeys."""
 WRAPPED_BYTES = hpke.KEM.MLKEM768_X25519.enc_length() + FILE_KEY_BYTES + _TAG_BYTES
 """The bytes of one wrapped file key: 1120 of encapsulation, 32 of key, 16 of tag."""
 
@@ -87,12 +128,12 @@ class StanzaBinding:
         return frame(STANZA_LABEL, u16(self.suite.value), self.sender_id, self.recipient_id, self.context_hash)
 
 
-def wrap(file_key: bytes, recipient: PublicIdentity, binding: StanzaBinding) -> bytes:
+def wrap(file_key: bytes, recipient: Recipient, binding: StanzaBinding) -> bytes:
     """The file key for one recipient: 1168 bytes, different at every call."""
     return _HYBRID.encrypt(file_key, recipient.kem_key(), info=binding.info())
 
 
-def unwrap(wrapped: bytes, recipient: Identity, binding: StanzaBinding) -> bytes:
+def unwrap(wrapped: bytes, recipient: Opener, binding: StanzaBinding) -> bytes:
     """The file key that `wrap` wrapped for this recipient under the same binding.
 
     Raises: SealError for any other recipient, binding or bytes.

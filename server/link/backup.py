@@ -34,6 +34,7 @@ from server.link.membership import EVENTS_FILE, OPERATOR, open_trust
 from server.link.runs import RUNS_DIR, RunState, RunStatus
 from server.link.serve import LINK_DIR
 from server.link.store import DATABASE
+from server.prekeys import SECRET_FILE
 
 MANIFEST, FORMAT = "backup.json", 1
 ATTEMPTS = 20
@@ -120,7 +121,8 @@ def _stage_run(run: Path, target: Path) -> None:
         try:
             for path in sorted(run.rglob("*")):
                 inside = path.relative_to(run)
-                if path.is_file() and not any(part.startswith(".") for part in inside.parts):  # not yet whole
+                whole = not any(part.startswith(".") for part in inside.parts)
+                if path.is_file() and whole and path.name != SECRET_FILE:  # what is asked anew needs no old prekeys
                     _copy(path, target / inside)
         except FileNotFoundError:
             before = []

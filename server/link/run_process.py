@@ -34,6 +34,7 @@ from server.link.presence import Presence
 from server.link.runs import OUT_DIR, WORK_DIR, Runs
 from server.link.serve import link_folder
 from server.link.store import Store
+from server.prekeys import forget_secrets
 from server.record import Event, EventKind
 from server.result import Simulated, make_result
 
@@ -108,6 +109,7 @@ def _run(home: Path, run: str, runs: Runs) -> CloisterError | None:
         result = make_result(run, job, outcome, base_sha256, Simulated())
         if outcome.error is None or not runs.stop_wanted(run):
             grid.settle()
+            forget_secrets(setup.work)
     out = folder / OUT_DIR
     if not out.exists():
         write_result(out, result, setup.model_folder if outcome.error is None else None)

@@ -8,6 +8,7 @@ from client.state import RunState
 from privacy.errors import ConfigError, SealError
 from privacy.sealing import Direction, Identity, SealContext
 
+KEY, NOBODY = b"k" * 32, b"n" * 32
 GOOD = 'id = "site-01"\n'
 DATA = '[data.records]\npath = "d.csv"\npublished_size = 10\n'
 
@@ -160,8 +161,8 @@ def place(round_number, sequence):
 
 
 def test_a_request_passes_once_and_forwards_only_and_that_outlasts_a_restart(tmp_path):
-    RunState(tmp_path, "r").admit(place(1, 1), b"a" * 32)
-    RunState(tmp_path, "r").admit(place(2, 2), b"b" * 32)
+    RunState(tmp_path, "r", KEY).admit(place(1, 1), b"a" * 32, NOBODY)
+    RunState(tmp_path, "r", KEY).admit(place(2, 2), b"b" * 32, NOBODY)
     stored = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for late, root in (
         (place(2, 2), b"b" * 32),
@@ -170,16 +171,16 @@ def test_a_request_passes_once_and_forwards_only_and_that_outlasts_a_restart(tmp
         (place(1, 9), b"d" * 32),
     ):
         with pytest.raises(SealError):
-            RunState(tmp_path, "r").admit(late, root)
+            RunState(tmp_path, "r", KEY).admit(late, root, NOBODY)
     assert {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == stored
-    RunState(tmp_path, "r").admit(place(2, 3), b"e" * 32)
+    RunState(tmp_path, "r", KEY).admit(place(2, 3), b"e" * 32, NOBODY)
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"", lambda data: data + b"\x00"])
 def test_a_damaged_replay_state_lets_nothing_pass(tmp_path, damage):
-    state = RunState(tmp_path, "r")
-    state.admit(place(1, 1), b"a" * 32)
+    state = RunState(tmp_path, "r", KEY)
+    state.admit(place(1, 1), b"a" * 32, NOBODY)
     (path,) = tmp_path.rglob("replay")
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(SealError):
-        state.admit(place(2, 2), b"b" * 32)
+        state.admit(place(2, 2), b"b" * 32, NOBODY)

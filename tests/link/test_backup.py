@@ -17,6 +17,7 @@ from client.link.daemon import Daemon
 from client.link.membership import read_identity, read_membership
 from client.link.renewal import Renewal, Renewer, renew
 from privacy.errors import ConfigError, ProtocolError, SealError
+from protocol.addressing import request_context
 from protocol.eventlog import EventLog, read_events, verify
 from protocol.link.certificates import serial_of
 from protocol.messages import Refusal
@@ -28,6 +29,7 @@ from server.link.membership import EVENTS_FILE
 from server.link.runs import Runs, RunState, RunStatus
 from server.link.serve import link_folder
 from server.link.store import Store
+from server.prekeys import SECRET_FILE, RoundSecrets, SitePrekeys
 from server.record import Event, EventKind
 from tests.client.lone import SITE, lone, outcome_of
 from tests.federation import RUN, job_of
@@ -121,6 +123,22 @@ def test_what_is_backed_up_while_everything_moves_belongs_together(
         assert Runs(again).events(run)[-1][1].text == "y" * 50
 
 
+def test_what_the_answers_under_way_are_opened_with_is_in_no_backup(
+    world: World, tmp_path: Path, tiny_base: TinyBase
+) -> None:
+    """A backup is kept for years: with the identity in it, it must not open the round that it was taken in."""
+    run, _ = Runs(world.home).submit(job_of(tiny_base))
+    work = Runs(world.home).folder(run) / "work" / "worker"
+    work.mkdir(parents=True)
+    place = request_context(run=run, round_number=1, site=SITE, sequence=1, kind="train")
+    RoundSecrets(work).prekey(place)
+    secret = (work / SECRET_FILE).read_bytes()[-32:]
+    back_up(world.home, tmp_path / "a.backup")
+    assert secret not in (tmp_path / "a.backup").read_bytes()
+    restore(tmp_path / "a.backup", tmp_path / "again")
+    assert not list((tmp_path / "again").rglob(SECRET_FILE))
+
+
 def test_a_backup_of_which_one_byte_changed_makes_no_folder(world: World, tmp_path: Path) -> None:
     SiteFolder(tmp_path).joined(world)
     file, again = tmp_path / "a.backup", tmp_path / "again"
@@ -176,15 +194,16 @@ def test_what_an_older_coordinator_asks_again_is_refused_and_what_a_restored_one
 ) -> None:
     federation = lone(tmp_path, tiny_base)
     federation.greet()
+    known = federation._sealed.prekeys.values()  # of before the round, as the account that is set back
     assert outcome_of(federation.ask_round(1, SITE)).status == "done"
     _, site_of = federation._sealed.place
     charges = len(federation.charges(SITE))
     federation.restart_coordinator()
-    federation._sealed.restore(1, site_of)  # set back to before the round
+    federation._sealed.restore(1, site_of, SitePrekeys.of(known))  # set back to before the round
     assert federation.ask_round(1, SITE).has_error()
     assert len(federation.charges(SITE)) == charges
     federation.restart_coordinator()
-    federation._sealed.restore(APART * NUMBERS, site_of)
+    federation._sealed.restore(APART * NUMBERS, site_of, SitePrekeys.of(known))
     assert outcome_of(federation.ask_round(1, SITE, run=RUN)).code != Refusal.SEAL
 
 

@@ -148,17 +148,12 @@ def test_a_site_that_poisons_within_the_bounds_is_rolled_back_and_shown(tmp_path
 
 
 def sent_model(federation, number):
-    """What the coordinator sent to site 1 as the model of a round, opened with the site's own key."""
-    from privacy.sealing import open_sealed, peek_context
+    """What the coordinator sent to site 1 as the model of a round, opened with the site's key of the time."""
     from protocol.payload import decode_content
 
-    site = federation.site("site-01")
     asked = [
         each for each in federation.grid.requests
         if each.kind == TRAIN and each.node == federation.node("site-01") and each.round == number
     ]  # fmt: skip
-    sealed = asked[0].sealed
-    plain = open_sealed(
-        sealed, context=peek_context(sealed), sender=federation.identity.public(), recipient=site.identity
-    )
+    plain = federation.open_request("site-01", asked[0].sealed)
     return vector(record_arrays(decode_content(plain).array_records[ARRAYS]))

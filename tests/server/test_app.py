@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -13,8 +14,10 @@ from safetensors.numpy import load_file
 from privacy.dp.engine import PrivateStep
 from privacy.errors import QuorumError
 from privacy.sealing import Identity
+from protocol.addressing import request_context
 from protocol.heldout import HeldOutData
 from server.app import Setup, run_job
+from server.prekeys import SECRET_FILE, RoundSecrets
 from server.record import EventKind
 from server.result import Simulated, make_result
 from tests.federation import RUN, Federation, records, write_records
@@ -27,10 +30,10 @@ PRIVATE = {
 }
 
 
-def run(federation, watch=lambda _event: None):
+def run(federation, watch=lambda _event: None, *, resumable=False):
     """The coordinator's own run over the federation's host."""
     root = federation.root / "coordinator"
-    root.mkdir()
+    root.mkdir(exist_ok=True)
     write_records(root / "held.csv", records(seed=50, count=20))
     np.save(root / "test.npy", np.arange(12))
     np.save(root / "validation.npy", np.arange(12, 20))
@@ -45,6 +48,7 @@ def run(federation, watch=lambda _event: None):
         model_folder=root / "model",
         nodes=len(federation.grid.apps),
         timeout_s=5.0,
+        resumable=resumable,
     )
     return run_job(federation.grid, setup, watch)
 
@@ -87,6 +91,22 @@ def test_a_whole_run_measures_and_exports_the_model_of_its_last_round(whole):
     assert sorted(kept) == ["head.linear.bias", "head.linear.weight"]
     assert 0 <= outcome.metrics["accuracy"] <= 1
     assert [entry.metrics["accuracy"] for entry in outcome.record.rounds][-1] == outcome.metrics["accuracy"]
+
+
+def test_a_run_that_keeps_its_progress_leaves_no_secret_that_prekeys_were_drawn_from(tmp_path, tiny_base):
+    """Its account has what the sites have announced; a secret that a crash has left behind an account goes, too."""
+    federation = Federation(tmp_path, tiny_base, job={"federation": {"rounds": 1}})
+    assert run(federation, resumable=True).error is None
+    work = federation.root / "coordinator" / "work"
+    account = json.loads((work / "progress.json").read_text())
+    assert set(account["prekeys"]) == set(federation.roster)
+    assert not (work / SECRET_FILE).exists()
+    place = request_context(run=RUN, round_number=1, site="site-01", sequence=1, kind="train")
+    RoundSecrets(work).prekey(place)
+    asked = len(federation.grid.requests)
+    shutil.rmtree(federation.root / "coordinator" / "model")
+    assert run(federation, resumable=True).error is None
+    assert len(federation.grid.requests) == asked and not (work / SECRET_FILE).exists()
 
 
 def test_a_partial_run_never_reads_as_a_full_one(whole):

@@ -173,3 +173,25 @@ def test_sites_that_are_slow_but_at_work_keep_their_places():
     first = next(iter(window(grid, 2).send_and_receive(messages(8))))
     assert first.metadata.src_node_id == 2
     assert len(grid.requests) == 3
+
+
+def test_a_message_that_a_reply_gives_rise_to_is_sent_while_others_are_under_way():
+    """An iterator that was at its end once is tried again after replies came."""
+    grid, rest = host(3), list(messages(3))
+    grid.delay(3, 0, 100.0)
+
+    class More:
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            if rest:
+                return rest.pop(0)
+            raise StopIteration
+
+    seen = []
+    for reply in window(grid, 5).send_and_receive(More()):
+        seen.append((reply.metadata.src_node_id, grid.clock() < 100.0))
+        if seen == [(1, True)]:
+            rest.append(Message(RecordDict(), dst_node_id=2, message_type=TRAIN))
+    assert seen == [(1, True), (2, True), (2, True), (3, False)]

@@ -14,7 +14,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from privacy.sealing import CommonBody, Direction, Identity, SealContext, root_hash, seal, seal_body, seal_naming
+from privacy.sealing import (
+    PREKEY_COMMON_SUITE,
+    PREKEY_SUITE,
+    RENEWAL_SUITE,
+    CommonBody,
+    Direction,
+    Identity,
+    Prekey,
+    SealContext,
+    announcement,
+    root_hash,
+    seal,
+    seal_body,
+    seal_naming,
+)
 from privacy.sealing.suites import COMMON_SUITE, SEALING_SUITE
 
 NAMES = ("coordinator", "hospital-a", "hospital-b", "bank-c")
@@ -33,6 +47,30 @@ NAMING = (
     ("round-to-a", 300, "coordinator", ("hospital-a",), DOWN, "hospital-a", 3, 8, "train"),
     ("round-to-b", 0, "coordinator", ("hospital-b",), DOWN, "hospital-b", 3, 9, "train"),
 )
+PREKEYS = ("coordinator-1", "coordinator-2", "hospital-a-1", "hospital-a-2", "hospital-a-3")
+# As CASES, but for the recipients, which may be prekeys; then what is announced, and the suite.
+TOLD = (
+    (
+        ("greeting", 300, "coordinator", ("hospital-a", "hospital-b"), DOWN, "*", 0, 1, "query.hello"),
+        ("coordinator-1",),
+        PREKEY_SUITE,
+    ),
+    (
+        ("terms", 65_537, "hospital-a", ("coordinator-1",), UP, "hospital-a", 0, 1, "query.hello"),
+        ("hospital-a-1", "hospital-a-2"),
+        PREKEY_SUITE,
+    ),
+    (
+        ("round-to-a", 300, "coordinator", ("hospital-a-1",), DOWN, "hospital-a", 1, 3, "train"),
+        ("coordinator-2",),
+        PREKEY_COMMON_SUITE,
+    ),
+    (
+        ("renewal", 0, "hospital-a", ("coordinator",), UP, "hospital-a", 1, 3, "train"),
+        ("hospital-a-2", "hospital-a-3"),
+        RENEWAL_SUITE,
+    ),
+)
 
 
 def identity(name: str) -> Identity:
@@ -43,6 +81,10 @@ def identity(name: str) -> Identity:
         X25519PrivateKey.from_private_bytes(seed[64:96]),
         Ed25519PrivateKey.from_private_bytes(seed[96:]),
     )
+
+
+def prekey(name: str) -> Prekey:
+    return Prekey(hashlib.shake_256(f"cloister sealing vector prekey {name}".encode()).digest(96))
 
 
 def shake(name: str, length: int) -> bytes:
@@ -76,6 +118,38 @@ def made(case: tuple, keys: dict[str, Identity], body: CommonBody | None = None,
     }
 
 
+def told(case: tuple, keys: dict[str, Identity], body: CommonBody, after: bytes) -> dict:
+    (name, length, sender, recipients, direction, site, number, sequence, content_type), announced, suite = case
+    context = SealContext(
+        run="run-7", round=number, site=site, direction=direction, sequence=sequence, content_type=content_type
+    )
+    to = [keys[each].public() if each in keys else prekey(each).public() for each in recipients]
+    ends, plain = {"context": context, "sender": keys[sender], "recipients": to}, shake(name, length)
+    public = [prekey(each).public() for each in announced]
+    if suite is PREKEY_COMMON_SUITE:
+        sealed = seal_naming(body, [plain], **ends, announced=public)
+        more = {"common": {"shake_256_of": COMMON[0], "length": COMMON[1]}}
+    else:
+        sealed, after, more = seal([announcement(public), plain], **ends, suite=suite), b"", {}
+    return {
+        "name": name,
+        "suite": suite.value,
+        "plaintext": {"shake_256_of": name, "length": length},
+        "sender": sender,
+        "recipients": recipients,
+        "announces": announced,
+        "run": context.run,
+        "round": number,
+        "site": site,
+        "direction": direction.name,
+        "sequence": sequence,
+        "content_type": content_type,
+        "root_hash": root_hash(sealed).hex(),
+        "sealed": text(sealed + after),
+        **more,
+    }
+
+
 def text(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
@@ -89,6 +163,15 @@ def main() -> None:
         {**made(case, keys, body, written.getvalue()), "common": {"shake_256_of": COMMON[0], "length": COMMON[1]}}
         for case in NAMING
     ]
+    vectors += [told(case, keys, body, written.getvalue()) for case in TOLD]
+    prekeys = {
+        name: {
+            "private": text(prekey(name).to_bytes()),
+            "public": text(prekey(name).public().to_bytes()),
+            "id": prekey(name).public().id().hex(),
+        }
+        for name in PREKEYS
+    }
     identities = {
         name: {
             "private": text(key.to_bytes()),
@@ -101,7 +184,7 @@ def main() -> None:
     kept = json.loads(path.read_text("utf-8"))["vectors"]
     there = {(each["suite"], each["name"]) for each in kept}
     new = [each for each in vectors if (each["suite"], each["name"]) not in there]
-    content = {"format": "cloister/v1/seal", "identities": identities, "vectors": kept + new}
+    content = {"format": "cloister/v1/seal", "identities": identities, "prekeys": prekeys, "vectors": kept + new}
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 

@@ -25,12 +25,11 @@ def mac(key, *parts):
     return hmac.digest(key, b"".join(parts), "sha256")
 
 
-def hpke_open(wrapped, mlkem_seed, x25519_key, info):
-    sk = X25519PrivateKey.from_private_bytes(x25519_key)
+def hpke_open(wrapped, keys, info):
+    pq, sk = MLKEM768PrivateKey.from_seed_bytes(keys[:64]), X25519PrivateKey.from_private_bytes(keys[64:])
     shared = sk.exchange(X25519PublicKey.from_public_bytes(wrapped[1088:1120]))
-    pq = MLKEM768PrivateKey.from_seed_bytes(mlkem_seed).decapsulate(wrapped[:1088])
-    own = sk.public_key().public_bytes_raw()
-    shared = hashlib.sha3_256(pq + shared + wrapped[1088:1120] + own + b"\\.//^\\").digest()
+    shared += wrapped[1088:1120] + sk.public_key().public_bytes_raw()
+    shared = hashlib.sha3_256(pq.decapsulate(wrapped[:1088]) + shared + b"\\.//^\\").digest()
     tag = b"HPKE-v1" + b"HPKE\x64\x7a\x00\x01\x00\x02"
     schedule = b"\x00" + mac(b"", tag, b"psk_id_hash") + mac(b"", tag, b"info_hash", info)
     secret = mac(shared, tag, b"secret")
@@ -40,7 +39,6 @@ def hpke_open(wrapped, mlkem_seed, x25519_key, info):
 
 
 def chunks(data, at, length, file_key, header_hash, hashed):
-    """Opens `length` bytes in chunks from `at` on: the plaintext, the commitment, the root hash, where they end."""
     name, prk, count = b"cloister/v1/seal/", mac(header_hash, file_key), max(1, -(-length // 65536))
     commitment, plaintext, leaves = mac(prk, fr(name + b"key-commitment"), b"\x01"), b"", b""
     aead = AESGCM(mac(prk, fr(name + b"chunk-key"), b"\x01"))
@@ -53,30 +51,35 @@ def chunks(data, at, length, file_key, header_hash, hashed):
 
 
 def decode(sealed, private, public, sender_public):
-    seed, x25519_key, name = private[36:100], private[104:136], b"cloister/v1/seal/"
-    assert sealed[:16] == b"cloister/v1/seal"
-    suite, hashed = sealed[16:18], {b"\0\1": hashlib.sha256, b"\0\2": blake3, b"\0\3": blake3}[sealed[16:18]]
+    name, suite = b"cloister/v1/seal/", sealed[16:18]
+    keys, own = private[36:100] + private[104:136], sha(fr(b"cloister/v1/identity-id", public))
+    if len(public) == 1216:
+        keys, own = private, sha(fr(b"cloister/v1/prekey-id", public[:1184], public[1184:]))
+    assert sealed[:16] == b"cloister/v1/seal" and b"\0\1" <= suite <= b"\0\6"
+    hashed = hashlib.sha256 if suite == b"\0\1" else blake3
     at = 22 + int.from_bytes(sealed[18:22], "big")
     context, sender_id = sealed[22:at], sealed[at : at + 32]
     assert sender_id == sha(fr(b"cloister/v1/identity-id", sender_public))
     length, count = (int.from_bytes(sealed[a:b], "big") for a, b in ((at + 32, at + 40), (at + 40, at + 42)))
     end = at + 42 + 1200 * count
     stanzas = {sealed[i : i + 32]: sealed[i + 32 : i + 1200] for i in range(at + 42, end, 1200)}
-    own = sha(fr(b"cloister/v1/identity-id", public))
     context_hash = sha(fr(name + b"context-hash", context))
-    file_key = hpke_open(stanzas[own], seed, x25519_key, fr(name + b"stanza", suite, sender_id, own, context_hash))
+    file_key = hpke_open(stanzas[own], keys, fr(name + b"stanza", suite, sender_id, own, context_hash))
     header_hash = sha(fr(name + b"header"), sealed[:end])
     plaintext, commitment, root, at = chunks(sealed, end + 32, length, file_key, header_hash, hashed)
     assert sealed[end : end + 32] == commitment and sealed[at : at + 32] == root and len(plaintext) == length
-    signed = fr(name + b"signature", root)
-    Ed25519PublicKey.from_public_bytes(sender_public[-32:]).verify(sealed[at + 32 : at + 96], signed)
-    common, at = None, at + 96
-    if suite == b"\0\3":
-        assert sealed[at : at + 18] == b"cloister/v1/body" + suite
-        length, header_hash = int.from_bytes(sealed[at + 18 : at + 26], "big"), sealed[at : at + 26]
-        header_hash = sha(fr(name + b"body-header"), header_hash)
+    signer, signed = Ed25519PublicKey.from_public_bytes(sender_public[-32:]), fr(name + b"signature", root)
+    signer.verify(sealed[at + 32 : at + 96], signed)
+    common, prekeys, at = None, [], at + 96
+    if suite in (b"\0\3", b"\0\5"):
+        assert sealed[at : at + 18] == b"cloister/v1/body\0\3"
+        length = int.from_bytes(sealed[at + 18 : at + 26], "big")
+        header_hash = sha(fr(name + b"body-header"), sealed[at : at + 26])
         common, _, named, at = chunks(sealed, at + 26, length, plaintext[:32], header_hash, hashed)
         assert named == plaintext[32:64] and len(common) == length
         plaintext = plaintext[64:]
-    assert len(sealed) == at
-    return context, plaintext, root, common
+    if suite >= b"\0\4":
+        end = 8 + 1216 * int.from_bytes(plaintext[:8], "big")
+        prekeys, plaintext = [plaintext[i : i + 1216] for i in range(8, end, 1216)], plaintext[end:]
+    assert len(sealed) == at and len(prekeys) <= 4 and (suite != b"\0\6" or not plaintext)
+    return context, plaintext, root, common, prekeys

@@ -264,7 +264,7 @@ def test_another_magic_is_refused(open_it):
         open_it(b"cloister/v2/seal" + sealed_message(4)[16:])
 
 
-@pytest.mark.parametrize("number", [0, 4, 0xFFFF])
+@pytest.mark.parametrize("number", [0, 7, 0xFFFF])
 def test_an_unknown_suite_is_refused_by_name(open_it, number):
     sealed = sealed_message(4)
     with pytest.raises(SealError, match=f"HYBRID_AES256GCM.*0x{number:04x}"):

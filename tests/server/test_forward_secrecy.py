@@ -238,6 +238,7 @@ def test_a_site_that_loses_its_prekeys_at_every_request_is_left_out_by_name(tmp_
     app = federation.grid.apps[federation.node("site-01")]
 
     def forgetful(message, context):
+        assert len(federation.grid.requests) < 10
         shutil.rmtree(federation.home("site-01") / "state" / "runs")
         return app(message, context)
 

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from itertools import groupby
 
-from privacy.anonymise.detectors.vocabularies import vocabulary_of
-from privacy.anonymise.detectors.vocabulary import ABBREVIATED, PARTICLES
+from privacy.anonymise.detectors.vocabularies import Vocabulary, vocabulary_of
+from privacy.anonymise.detectors.vocabulary import PARTICLES
 from privacy.anonymise.page import LETTERS, Page
 
 _REMEMBERED = 1 << 15
@@ -59,7 +59,7 @@ def telling_rows(page: Page) -> list[tuple[int, int]]:
     plain = _PLAIN[words.name]
     telling = set[str]()
     for row in set(row_pattern.findall(page.shadow)) - plain:
-        if not all(map(words.names_none, parts_of(row))):
+        if tells(words, row):
             telling.add(row)
             continue
         if len(plain) >= _REMEMBERED:
@@ -71,18 +71,9 @@ def telling_rows(page: Page) -> list[tuple[int, int]]:
     return places
 
 
-def parts_of(row: str) -> list[list[str]]:
-    """The words of a row in lower case, parted where a full stop ends a sentence: no run goes on over one."""
-    row = row.replace("İ", "I").lower()  # its own small letter would be two characters, and the word two words
-    if "." not in row:
-        return [WORD_OF_ROW.findall(row)]
-    parts: list[list[str]] = [[]]
-    for match in WORD_OF_ROW.finditer(row):
-        word, end = match.group(), match.end()
-        parts[-1].append(word)
-        if row.startswith(".", end) and len(word) > 1 and word not in ABBREVIATED:
-            parts.append([])
-    return [part for part in parts if part]
+def tells(words: Vocabulary, row: str) -> bool:
+    """True if a row may name someone. The small letter of "İ" is two characters, and its word two words: it is read."""
+    return "İ" in row or not words.names_none(WORD_OF_ROW.findall(row.lower()))
 
 
 def _places_of(shadow: str, rows: set[str], row_pattern: re.Pattern[str]) -> list[tuple[int, int]] | None:

@@ -171,7 +171,8 @@ def changed(section, name):
         "linked": '["mrn"]', "text": '"t"', "label": '"l"', "spans": None, "base": '"other"', "sha256": f'"{"a" * 64}"',
         "tune": '"full"', "embeddings": '"trained"', "strategy": '"fedadam"', "weights": '"equal"',
         "optimiser": '"sgd"', "schedule": '"constant"', "precision": '"bf16"', "enabled": "false",
-        "lane_bits": "16", "lora_frozen_a": "true", "unit": '"patient_id"', "max_records_per_unit": None, "profile": '"strict"',
+        "lane_bits": "16", "lora_frozen_a": "true", "unit": '"patient_id"', "max_records_per_unit": None,
+        "profile": '"strict"',
     }  # fmt: skip
     value = others.get(name, "numeric")
     if section == "noise" and name == "enabled":

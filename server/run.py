@@ -6,7 +6,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +56,8 @@ def run_coordinator(
     base_sha256 = base_of(job).sha256
     work = Path(tempfile.mkdtemp(prefix="run-", dir=make_private_dir(coordinator.home / "runs")))
     try:
-        setup = Setup(
-            run=new_run_id(job),
-            job=job,
-            identity=coordinator.identity,
-            roster=coordinator.roster,
-            roster_epoch=coordinator.epoch,
-            data=coordinator.held_out(job, work),
-            work=work / "worker",
-            model_folder=work / "model",
+        setup = replace(
+            setup_of(coordinator, new_run_id(job), job, work),
             nodes=request.nodes or len(coordinator.roster),
             window=request.window,
             timeout_s=request.timeout_s,
@@ -77,6 +70,24 @@ def run_coordinator(
     if outcome.error is not None:
         raise outcome.error
     return result
+
+
+def setup_of(coordinator: Coordinator, run: str, job: Job, work: Path) -> Setup:
+    """What every run of a coordinator begins with: its keys, its roster, its held-out data; `work`: a private folder.
+
+    Raises: what reading the held-out data raises.
+    """
+    return Setup(
+        run=run,
+        job=job,
+        identity=coordinator.identity,
+        roster=coordinator.roster,
+        roster_epoch=coordinator.epoch,
+        data=coordinator.held_out(job, work),
+        work=work / "worker",
+        model_folder=work / "model",
+        nodes=len(coordinator.roster),
+    )
 
 
 def _check(request: RunRequest, coordinator: Coordinator) -> None:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from flwr.serverapp import Grid
@@ -22,7 +23,7 @@ from protocol.eventlog import Detail, EventLog
 from protocol.job import Job
 from protocol.link.logs import log, log_to_stderr
 from protocol.plans import base_of
-from server.app import Setup, run_job
+from server.app import run_job
 from server.coordinator import open_coordinator, read_roster
 from server.folder import write_result
 from server.halting import HaltingGrid
@@ -37,6 +38,7 @@ from server.link.store import Store
 from server.prekeys import forget_secrets
 from server.record import Event, EventKind
 from server.result import Simulated, make_result
+from server.run import setup_of
 
 WINDOW = 8
 """Messages under way at once: the sites compute on machines of their own."""
@@ -85,16 +87,8 @@ def _run(home: Path, run: str, runs: Runs) -> CloisterError | None:
     greeting_s = waits.approval_hours * 3600
     with closing(Store(link_folder(home))) as store, closing(Presence(link_folder(home))) as presence:
         away = Absences(presence, run, coordinator.roster, greeting_s)
-        setup = Setup(
-            run=run,
-            job=job,
-            identity=coordinator.identity,
-            roster=coordinator.roster,
-            roster_epoch=coordinator.epoch,
-            data=coordinator.held_out(job, work),
-            work=work / "worker",
-            model_folder=work / "model",
-            nodes=len(coordinator.roster),
+        setup = replace(
+            setup_of(coordinator, run, job, work),
             window=WINDOW,
             timeout_s=waits.answer_hours * 3600,
             greeting_s=greeting_s,

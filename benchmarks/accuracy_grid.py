@@ -201,6 +201,12 @@ class SiteOf:
 
 def federate(job: Job, sites: Sequence[SiteOf], test: Examples) -> Metrics:
     """FedAvg (McMahan et al. 2017) by published size over all rounds; the last model's metrics."""
+    *_, last = rounds_of(job, sites)
+    return state_metrics(job, last, test)
+
+
+def rounds_of(job: Job, sites: Sequence[SiteOf]) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """The model after each round."""
     plan = model_plan(job, base_of(job))
     model = task_of(plan.task).build(plan)
     state, weight = get_state(model), sum(site.size for site in sites)
@@ -216,6 +222,13 @@ def federate(job: Job, sites: Sequence[SiteOf], test: Examples) -> Metrics:
             for name, value in get_state(model).items():
                 total[name] += site.size / weight * (value - state[name]).astype(np.float64)
         state = {name: (state[name] + total[name]).astype(np.float32) for name in state}
+        yield state
+
+
+def state_metrics(job: Job, state: dict[str, NDArray[np.float32]], test: Examples) -> Metrics:
+    """What the job's model measures on the test examples with this state."""
+    plan = model_plan(job, base_of(job))
+    model = task_of(plan.task).build(plan)
     set_state(model, state)
     return measure(predict_logits(model, test), test.labels)
 

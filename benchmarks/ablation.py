@@ -1,0 +1,140 @@
+"""What each part of the private recipe is worth: the examples' recipes with one thing changed, over three sites.
+
+    python -m benchmarks.ablation --data DIR --out DIR [--only drug-reviews|banking77] [--seeds 1,2,3] [--json]
+
+Each row is a grid of its own (`benchmarks.accuracy_grid`): the head on the cached trunk, `dirichlet:0.5`, epsilon 8 and
+3. Lines are in `--out`/ablation.jsonl; run again, it goes on with those that are not there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.accuracy_grid import PARTITION, Cell, Shelf, SiteOf, job_of, part_of, rounds_of, state_metrics
+from learning.examples import Examples
+from learning.options import Schedule, Tune
+from learning.storage import make_private_dir
+from protocol.job import Job
+from simulations.partition import Rows, parse_partition, partition_units
+from simulations.workspace import SMALLEST_SITE
+
+SITES, EPSILONS = 3, (8.0, 3.0)
+SETS = ("drug-reviews", "banking77")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One row: what differs from the recipe. `clip`: 0 leaves it; `mean`: of the last so many rounds' models."""
+
+    name: str
+    training: tuple[tuple[str, object], ...] = ()
+    clip: float = 0.0
+    mean: int = 1
+
+    def of(self, job: Job) -> Job:
+        """The job with the change in it."""
+        privacy = {"clip": self.clip} if self.clip else {}
+        return job.model_copy(
+            update={
+                "training": job.training.model_copy(update=dict(self.training)),
+                "privacy": job.privacy.model_copy(update=privacy),
+            }
+        )
+
+
+CHANGES = (
+    Change(name="the recipe"),
+    Change(name="lots of 64", training=(("lot", 64), ("batch", 64))),
+    Change(name="lots of 2,048", training=(("lot", 2048),)),
+    Change(name="the same step size throughout", training=(("schedule", Schedule.CONSTANT),)),
+    Change(name="the mean of the last 5 rounds' models", mean=5),
+    Change(name="clip 10", clip=10.0),
+    Change(name="clip 1", clip=1.0),
+    Change(name="clip 1, steps of 1.0", training=(("learning_rate", 1.0),), clip=1.0),
+    Change(name="clip 10, steps of 0.06", training=(("learning_rate", 0.06),), clip=10.0),
+)
+
+
+def run_change(change: Change, cell: Cell, train: Examples, test: Examples) -> dict[str, Any]:
+    """Train the cell's federation with the change, and measure it."""
+    job = change.of(job_of(cell))
+    rows = Rows(units=[str(row).encode() for row in range(len(train))], labels=train.labels)
+    dealt = partition_units(parse_partition(PARTITION), rows, sites=SITES, seed=cell.seed, min_rows=SMALLEST_SITE)
+    sites = [SiteOf.make(job, part_of(train, part)) for part in dealt]
+    last = list(rounds_of(job, sites))[-change.mean :]
+    mean = {name: np.mean([state[name] for state in last], axis=0, dtype=np.float64) for name in last[0]}
+    metrics = state_metrics(job, {name: value.astype(np.float32) for name, value in mean.items()}, test)
+    return {
+        "change": change.name, "data": cell.data, "epsilon": cell.epsilon, "seed": cell.seed,
+        "accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1,
+    }  # fmt: skip
+
+
+def run(names: Sequence[str], seeds: Sequence[int], shelf: Shelf, path: Path) -> Iterator[dict[str, Any]]:
+    """Every line, those that were there first; each new one is in the file when it is yielded."""
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    yield from lines
+    there = {(line["change"], line["data"], line["epsilon"], line["seed"]) for line in lines}
+    for name in names:
+        for change in CHANGES:
+            for epsilon in EPSILONS:
+                for seed in seeds:
+                    if (change.name, name, epsilon, seed) in there:
+                        continue
+                    cell = Cell(data=name, tune=Tune.HEAD, sites=SITES, epsilon=epsilon, seed=seed)
+                    line = run_change(change, cell, *shelf.of(cell))
+                    with path.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(line) + "\n")
+                    sys.stderr.write(json.dumps(line) + "\n")
+                    yield line
+
+
+def table(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
+    """Mean accuracy and its standard deviation over the seeds, as Markdown."""
+    columns = [(name, epsilon) for name in names for epsilon in EPSILONS]
+    out = ["| accuracy, 3 sites | " + " | ".join(f"{name}, epsilon {epsilon:g}" for name, epsilon in columns) + " |"]
+    out.append("|---" * (len(columns) + 1) + "|")
+    for change in CHANGES:
+        cells = [_cell(lines, change.name, name, epsilon) for name, epsilon in columns]
+        out.append(f"| {change.name} | " + " | ".join(cells) + " |")
+    return "\n".join(out)
+
+
+def _cell(lines: Sequence[dict[str, Any]], change: str, name: str, epsilon: float) -> str:
+    key = (change, name, epsilon)
+    found = [line["accuracy"] for line in lines if (line["change"], line["data"], line["epsilon"]) == key]
+    if not found:
+        return "-"
+    return f"{statistics.mean(found):.3f}" + (f" (sd {statistics.stdev(found):.3f})" if len(found) > 1 else "")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what is missing, then print the table."""
+    parser = argparse.ArgumentParser(prog="benchmarks.ablation", description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", choices=SETS)
+    parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    names = [arguments.only] if arguments.only else list(SETS)
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    folder = make_private_dir(arguments.out)
+    lines = list(run(names, seeds, Shelf(arguments.data, folder / "prepared"), folder / "ablation.jsonl"))
+    print(json.dumps(lines, indent=1) if arguments.json else table(lines, names))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,9 +1,9 @@
 """What each part of the private recipe is worth: the examples' recipes with one thing changed, over three sites.
 
-    python -m benchmarks.ablation --data DIR --out DIR [--only drug-reviews|banking77] [--seeds 1,2,3] [--json]
+    python -m benchmarks.ablation --data DIR --out DIR [--only drug-reviews|banking77]
+                                  [--epsilons 8,3] [--seeds 1,2,3] [--json]
 
-Each row is a grid of its own (`benchmarks.accuracy_grid`): the head on the cached trunk, `dirichlet:0.5`, epsilon 8 and
-3. Lines are in `--out`/ablation.jsonl; run again, it goes on with those that are not there.
+Each row is a grid of its own (`benchmarks.accuracy_grid`): the head on the cached trunk, `dirichlet:0.5`. Lines are in `--out`/ablation.jsonl; run again, it goes on with those that are not there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from protocol.job import Job
 from simulations.partition import Rows, parse_partition, partition_units
 from simulations.workspace import SMALLEST_SITE
 
-SITES, EPSILONS = 3, (8.0, 3.0)
+SITES = 3
 SETS = ("drug-reviews", "banking77")
 
 
@@ -80,14 +80,16 @@ def run_change(change: Change, cell: Cell, train: Examples, test: Examples) -> d
     }  # fmt: skip
 
 
-def run(names: Sequence[str], seeds: Sequence[int], shelf: Shelf, path: Path) -> Iterator[dict[str, Any]]:
+def run(
+    names: Sequence[str], epsilons: Sequence[float], seeds: Sequence[int], shelf: Shelf, path: Path
+) -> Iterator[dict[str, Any]]:
     """Every line, those that were there first; each new one is in the file when it is yielded."""
     lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
     yield from lines
     there = {(line["change"], line["data"], line["epsilon"], line["seed"]) for line in lines}
     for name in names:
         for change in CHANGES:
-            for epsilon in EPSILONS:
+            for epsilon in epsilons:
                 for seed in seeds:
                     if (change.name, name, epsilon, seed) in there:
                         continue
@@ -99,9 +101,9 @@ def run(names: Sequence[str], seeds: Sequence[int], shelf: Shelf, path: Path) ->
                     yield line
 
 
-def table(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
+def table(lines: Sequence[dict[str, Any]], names: Sequence[str], epsilons: Sequence[float]) -> str:
     """Mean accuracy and its standard deviation over the seeds, as Markdown."""
-    columns = [(name, epsilon) for name in names for epsilon in EPSILONS]
+    columns = [(name, epsilon) for name in names for epsilon in epsilons]
     out = ["| accuracy, 3 sites | " + " | ".join(f"{name}, epsilon {epsilon:g}" for name, epsilon in columns) + " |"]
     out.append("|---" * (len(columns) + 1) + "|")
     for change in CHANGES:
@@ -124,15 +126,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", choices=SETS)
+    parser.add_argument("--epsilons", default="8,3")
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     names = [arguments.only] if arguments.only else list(SETS)
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    epsilons = [float(epsilon) for epsilon in arguments.epsilons.split(",")]
     folder = make_private_dir(arguments.out)
-    lines = list(run(names, seeds, Shelf(arguments.data, folder / "prepared"), folder / "ablation.jsonl"))
-    print(json.dumps(lines, indent=1) if arguments.json else table(lines, names))
+    shelf = Shelf(arguments.data, folder / "prepared")
+    lines = list(run(names, epsilons, seeds, shelf, folder / "ablation.jsonl"))
+    print(json.dumps(lines, indent=1) if arguments.json else table(lines, names, epsilons))
     return 0
 
 

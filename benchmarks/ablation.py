@@ -3,7 +3,8 @@
     python -m benchmarks.ablation --data DIR --out DIR [--only drug-reviews|banking77]
                                   [--epsilons 8,3] [--seeds 1,2,3] [--json]
 
-Each row is a grid of its own (`benchmarks.accuracy_grid`): the head on the cached trunk, `dirichlet:0.5`. Lines are in `--out`/ablation.jsonl; run again, it goes on with those that are not there.
+Each row is a grid of its own (`benchmarks.accuracy_grid`): the head on the cached trunk, `dirichlet:0.5`. Lines are in
+`--out`/ablation.jsonl; run again, it goes on with those that are not there.
 """
 
 from __future__ import annotations

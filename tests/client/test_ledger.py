@@ -115,7 +115,7 @@ def test_a_round_does_not_run_when_its_charge_cannot_be_written(tmp_path, tiny_b
     federation.greet()
     assert outcome_of(federation.ask_round(1, SITE)).status == "done"
     before = state_of(federation)
-    with no_file_grows_past(200):
+    with no_file_grows_past(2_000):
         said = outcome_of(federation.ask_round(2, SITE))
     assert (said.status, said.code) == ("refused", "budget")
     assert state_of(federation) == before

@@ -8,8 +8,6 @@ safe to show. The ledger stands next to the training: whatever else refuses a ro
 from __future__ import annotations
 
 import logging
-import sys
-import traceback
 from dataclasses import dataclass
 
 from flwr.app import Context, Message
@@ -22,7 +20,7 @@ from client.sealing import FindSite
 from client.site import Site
 from learning.base import Base
 from privacy.dp import Plan
-from privacy.errors import CloisterError, ConfigError, ProtocolError
+from privacy.errors import CloisterError, ConfigError, ProtocolError, place_of
 from protocol.job import Job, job_from_canonical
 from protocol.messages import TRAIN, Order, Refusal, refusal_code, refused
 from protocol.plans import base_of, privacy_plan
@@ -58,7 +56,7 @@ def guard_mod(find_site: FindSite) -> Mod:
             _LOG.warning("refused: %s", error)
             return Message(refused(site.config.id, refusal_code(error), str(error)), reply_to=message)
         except Exception as error:  # noqa: BLE001 (answered below; a foreign error's text may hold a record)
-            _LOG.error("failed in %s", safe_trace(error))
+            _LOG.error("failed in %s", place_of(error))
             reason = f"the site's work failed with {type(error).__name__}; its administrator's log says where"
             return Message(refused(site.config.id, Refusal.FAILED, reason), reply_to=message)
 
@@ -110,11 +108,3 @@ def _frozen_plan(site: Site, order: Order, job: Job, size: int) -> Plan:
             f"run {order.run}", expected="the job that it began with", found="another one", remedy="start a new run"
         )
     return Plan.from_dict(values)
-
-
-def safe_trace(error: BaseException) -> str:
-    """Where an error came from, as type and file:line, without its text and without any value."""
-    frames = traceback.extract_tb(error.__traceback__ or sys.exc_info()[2])
-    return f"{type(error).__name__} at " + " < ".join(
-        f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}" for frame in reversed(frames[-6:])
-    )

@@ -11,7 +11,7 @@ import os
 import pickle
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,20 +19,19 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed
 from torch import nn
 
 from learning.examples import Examples
-from learning.model import get_state, set_state
+from learning.model import State, get_state, set_state
 from learning.options import TrainingPlan
 from learning.private import Streams, train_round_privately
 from learning.training import Steps
 from privacy.dp.plan import Plan
 from privacy.dp.shards import Shard, alone
-from privacy.errors import CloisterError, TrainingError
+from privacy.errors import CloisterError, TrainingError, place_of
 
 _WAIT_FOR_OTHERS = timedelta(hours=1)  # one lot's part on the slowest device; a process that dies is noticed at once
 _LOOPBACK = "lo"
@@ -73,10 +72,10 @@ def train_on_devices(devices: Sequence[torch.device], work: Round, on_step: Step
         for pipe in pipes:
             pipe.send_bytes(packed)
         del packed
-        ends = _followed(pipes, on_step)
-    set_state(work.model, ends[0]["state"])
+        steps, state = _followed(pipes, on_step)
+    set_state(work.model, state)
     work.model.eval()
-    return int(ends[0]["steps"])
+    return steps
 
 
 @contextmanager
@@ -105,43 +104,71 @@ def _processes(devices: Sequence[torch.device], folder: Path) -> Iterator[list[C
             process.join()
 
 
-def _followed(pipes: list[Connection], on_step: Steps | None) -> list[dict[str, Any]]:
-    """What each process ended with, by rank. Raises: the first failure of any."""
-    ends: dict[int, dict[str, Any]] = {}
-    while len(ends) < len(pipes):
-        open_ones = {rank: pipe for rank, pipe in enumerate(pipes) if rank not in ends}
-        ready = wait(open_ones.values())
-        for rank in [rank for rank, pipe in open_ones.items() if pipe in ready]:
-            said = _said(pipes[rank])
-            if said is None or isinstance(said, CloisterError):
-                raise said or _why_one_died(open_ones.values())
-            if "state" in said:
-                ends[rank] = said
-            elif on_step is not None:
-                on_step(*said["step"])
-    return [ends[rank] for rank in range(len(pipes))]
+@dataclass(frozen=True)
+class _Step:
+    """The first process has done so many steps of so many."""
+
+    done: int
+    of: int
 
 
-def _said(pipe: Connection) -> Any:
-    """The next message of a process; None where it is gone."""
+@dataclass(frozen=True)
+class _End:
+    """A process has trained its part. `state`: what it came to, of the first one alone."""
+
+    steps: int
+    state: State | None
+
+
+@dataclass(frozen=True)
+class _Broken:
+    """A process failed, for a reason that is not ours to show. `where`: type and place; empty where it is just gone."""
+
+    where: str = ""
+
+
+def _followed(pipes: list[Connection], on_step: Steps | None) -> tuple[int, State]:
+    """Steps and state of the first process, once all have ended. Raises: the first failure of any."""
+    going = list(pipes)
+    first: tuple[int, State] | None = None
+    while going:
+        for pipe in wait(going):
+            said = _said(pipe)  # type: ignore[arg-type]
+            if isinstance(said, _Step) and on_step is not None:
+                on_step(said.done, said.of)
+            elif isinstance(said, _End):
+                going.remove(pipe)  # type: ignore[arg-type]
+                first = (said.steps, said.state) if said.state is not None else first
+            elif isinstance(said, CloisterError | _Broken):
+                raise _failure(said, pipes)
+    if first is None:
+        raise TrainingError("a round on several devices", expected="a model from the first of them", found="none")
+    return first
+
+
+def _said(pipe: Connection) -> _Step | _End | CloisterError | _Broken:
+    """The next message of a process."""
     try:
-        return pickle.loads(pipe.recv_bytes())  # noqa: S301 - of our own process, over our own pipe
+        said: _Step | _End | CloisterError | _Broken = pickle.loads(pipe.recv_bytes())  # noqa: S301 - our own process
     except (EOFError, ConnectionResetError):
-        return None
+        return _Broken()
+    return said
 
 
-def _why_one_died(pipes: Iterable[Connection]) -> CloisterError:
-    """What another process has said: one that fails says so before those who wait for it can notice."""
+def _failure(said: CloisterError | _Broken, pipes: list[Connection]) -> CloisterError:
+    """The error to raise: one that names itself is told before those who wait for its process notice, and counts."""
+    if isinstance(said, CloisterError):
+        return said
     for pipe in pipes:
         while pipe.poll():
-            said = _said(pipe)
-            if isinstance(said, CloisterError):
-                return said
-            if said is None:
+            other = _said(pipe)
+            if isinstance(other, CloisterError):
+                return other
+            if isinstance(other, _Broken):
                 break
     return TrainingError(
         "one of this site's training processes died",
-        found="no word of why; memory is the usual cause",
+        found=said.where or "no word of why; memory is the usual cause",
         remedy="a smaller training.batch, or fewer devices (CUDA_VISIBLE_DEVICES)",
     )
 
@@ -150,17 +177,22 @@ def _train_shard(place: Shard, meeting: str, pipe: Connection) -> None:
     """A process of its own: trains its part, and says how it ended while the others still hold on to it."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     work: Round = pickle.loads(pipe.recv_bytes())  # noqa: S301 - of the process that started this one
-    first = place.rank == 0
     with _group(place, meeting):
-        try:
-            steps = work.train(place, (lambda *step: _say(pipe, {"step": step})) if first else None)
-        except CloisterError as error:
-            _say(pipe, error)
-            return
-        _say(pipe, {"steps": steps, "state": get_state(work.model) if first else {}})
+        _say(pipe, _trained(work, place, pipe))
 
 
-def _say(pipe: Connection, what: object) -> None:
+def _trained(work: Round, place: Shard, pipe: Connection) -> _End | CloisterError | _Broken:
+    first = place.rank == 0
+    try:
+        steps = work.train(place, (lambda done, of: _say(pipe, _Step(done, of))) if first else None)
+        return _End(steps, get_state(work.model) if first else None)
+    except CloisterError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 (told as a failure; its text may hold a record and stays unsaid)
+        return _Broken(place_of(error))
+
+
+def _say(pipe: Connection, what: _Step | _End | CloisterError | _Broken) -> None:
     with suppress(BrokenPipeError):  # nobody listens any more: another process has failed
         pipe.send_bytes(pickle.dumps(what, protocol=pickle.HIGHEST_PROTOCOL))
 

@@ -7,7 +7,12 @@ show a record, a key, a token or a seed.
 
 from __future__ import annotations
 
+import sys
+import traceback
+from pathlib import PurePath
 from typing import ClassVar
+
+_FRAMES = 6
 
 
 class CloisterError(Exception):
@@ -95,3 +100,10 @@ class TrainingError(CloisterError):
     """The training of a model cannot go on (an unsupported layer, a worker that died, numbers that are not finite)."""
 
     exit_code = 10
+
+
+def place_of(error: BaseException) -> str:
+    """Where an error came from, as type and file:line, without its text, which could hold a record, or any value."""
+    frames = traceback.extract_tb(error.__traceback__ or sys.exc_info()[2])[-_FRAMES:]
+    places = " < ".join(f"{PurePath(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
+    return f"{type(error).__name__} at {places}"

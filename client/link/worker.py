@@ -16,7 +16,6 @@ import queue
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO, cast
@@ -26,7 +25,7 @@ from flwr.clientapp import ClientApp
 
 from client.link.desk import note_answer
 from privacy import errors
-from privacy.errors import CloisterError
+from privacy.errors import CloisterError, place_of
 from protocol.held import SealedFile, Write
 from protocol.link.flower import LINK_RUN, node_of, request_message
 from protocol.link.logs import log, log_to_stderr
@@ -150,11 +149,9 @@ def _listen(orders: queue.SimpleQueue[dict[str, str]]) -> None:
 
 
 def _where(error: BaseException) -> str:
-    """Type and places of an error, without its text."""
-    frames = traceback.extract_tb(error.__traceback__)[-6:]
-    places = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
-    text = f": {error}" if isinstance(error, CloisterError) else ""
-    return f"{type(error).__name__}{text} at {places}"
+    """Type and places of an error, with its text where it is ours."""
+    text = f"{error}: " if isinstance(error, CloisterError) else ""
+    return f"{text}{place_of(error)}"
 
 
 if __name__ == "__main__":

@@ -9,10 +9,9 @@ import logging
 import numpy as np
 import pytest
 
-from client.guard import safe_trace
 from client.policy import covers, reasons_against
 from learning.base import MINILM_SHA256, Base, find_base
-from privacy.errors import QuorumError
+from privacy.errors import QuorumError, place_of
 from protocol.messages import OUTCOME
 from tests.client.lone import GRANTS_ONE, PRIVATE, SITE, joint, lone, outcome_of, state_of
 from tests.federation import Federation, job_of, write_records
@@ -194,7 +193,7 @@ def test_a_trace_names_types_and_lines_and_no_text():
         try:
             raise KeyError(SECRET) from error
         except KeyError as outer:
-            trace = safe_trace(outer)
+            trace = place_of(outer)
     assert trace.startswith("KeyError at test_guard.py:")
     assert SECRET not in trace
 

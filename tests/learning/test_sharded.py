@@ -163,6 +163,20 @@ def test_a_failure_of_one_process_is_raised_by_name_and_leaves_the_model() -> No
     assert _moved(get_state(model)) == 0.0
 
 
+class _Quoting(Head):
+    """Fails as a library does: with a text that holds what it was working on."""
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        raise ValueError("cannot encode Mrs Quillfeather, born 1931")
+
+
+def test_a_librarys_error_is_told_by_type_and_place_and_no_word_of_its_text(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(TrainingError, match=r"found ValueError at test_sharded\.py:") as caught:
+        train_on_devices([CPU, CPU], _round(_Quoting(6, 3)))
+    shown = capfd.readouterr()
+    assert "Quillfeather" not in f"{caught.value}{shown.out}{shown.err}"
+
+
 def _children() -> set[int]:
     """The processes of the round that this process has started."""
     found = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()

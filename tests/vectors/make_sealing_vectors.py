@@ -29,7 +29,7 @@ from privacy.sealing import (
     seal_body,
     seal_naming,
 )
-from privacy.sealing.suites import COMMON_SUITE, SEALING_SUITE
+from privacy.sealing.suites import COMMON_SUITE, SEALING_SUITE, SuiteId
 
 NAMES = ("coordinator", "hospital-a", "hospital-b", "bank-c")
 DOWN, UP = Direction.DOWN, Direction.UP
@@ -91,63 +91,54 @@ def shake(name: str, length: int) -> bytes:
     return hashlib.shake_256(name.encode()).digest(length)
 
 
-def made(case: tuple, keys: dict[str, Identity], body: CommonBody | None = None, after: bytes = b"") -> dict:
-    name, length, sender, recipients, direction, site, number, sequence, content_type = case
-    context = SealContext(
+def place_of(case: tuple) -> SealContext:
+    _, _, _, _, direction, site, number, sequence, content_type = case
+    return SealContext(
         run="run-7", round=number, site=site, direction=direction, sequence=sequence, content_type=content_type
     )
-    ends = {
-        "context": context, "sender": keys[sender], "recipients": [keys[each].public() for each in recipients]
-    }  # fmt: skip
-    plain = shake(name, length)
-    sealed = seal(plain, **ends) if body is None else seal_naming(body, [plain], **ends)
-    return {
-        "name": name,
-        "suite": (SEALING_SUITE if body is None else COMMON_SUITE).value,
-        "plaintext": {"shake_256_of": name, "length": length},
-        "sender": sender,
-        "recipients": recipients,
-        "run": context.run,
-        "round": number,
-        "site": site,
-        "direction": direction.name,
-        "sequence": sequence,
-        "content_type": content_type,
-        "root_hash": root_hash(sealed).hex(),
-        "sealed": text(sealed + after),
-    }
 
 
-def told(case: tuple, keys: dict[str, Identity], body: CommonBody, after: bytes) -> dict:
-    (name, length, sender, recipients, direction, site, number, sequence, content_type), announced, suite = case
-    context = SealContext(
-        run="run-7", round=number, site=site, direction=direction, sequence=sequence, content_type=content_type
-    )
-    to = [keys[each].public() if each in keys else prekey(each).public() for each in recipients]
-    ends, plain = {"context": context, "sender": keys[sender], "recipients": to}, shake(name, length)
-    public = [prekey(each).public() for each in announced]
-    if suite is PREKEY_COMMON_SUITE:
-        sealed = seal_naming(body, [plain], **ends, announced=public)
-        more = {"common": {"shake_256_of": COMMON[0], "length": COMMON[1]}}
-    else:
-        sealed, after, more = seal([announcement(public), plain], **ends, suite=suite), b"", {}
+def entry(case: tuple, suite: SuiteId, sealed: bytes, after: bytes = b"") -> dict:
+    """A message as it stands in the file. `after`: the bytes of the common body that it names."""
+    (name, length, sender, recipients, *_), place = case, place_of(case)
     return {
         "name": name,
         "suite": suite.value,
         "plaintext": {"shake_256_of": name, "length": length},
         "sender": sender,
         "recipients": recipients,
-        "announces": announced,
-        "run": context.run,
-        "round": number,
-        "site": site,
-        "direction": direction.name,
-        "sequence": sequence,
-        "content_type": content_type,
+        "run": place.run,
+        "round": place.round,
+        "site": place.site,
+        "direction": place.direction.name,
+        "sequence": place.sequence,
+        "content_type": place.content_type,
         "root_hash": root_hash(sealed).hex(),
         "sealed": text(sealed + after),
-        **more,
+        **({"common": {"shake_256_of": COMMON[0], "length": COMMON[1]}} if after else {}),
     }
+
+
+def made(case: tuple, keys: dict[str, Identity], body: CommonBody | None = None, after: bytes = b"") -> dict:
+    name, length, sender, recipients, *_ = case
+    to = [keys[each].public() for each in recipients]
+    ends, plain = {"context": place_of(case), "sender": keys[sender], "recipients": to}, shake(name, length)
+    if body is None:
+        return entry(case, SEALING_SUITE, seal(plain, **ends))
+    return entry(case, COMMON_SUITE, seal_naming(body, [plain], **ends), after)
+
+
+def told(case: tuple, keys: dict[str, Identity], body: CommonBody, after: bytes) -> dict:
+    case, announced, suite = case
+    name, length, sender, recipients, *_ = case
+    to = [keys[each].public() if each in keys else prekey(each).public() for each in recipients]
+    ends, plain = {"context": place_of(case), "sender": keys[sender], "recipients": to}, shake(name, length)
+    public = [prekey(each).public() for each in announced]
+    if suite is PREKEY_COMMON_SUITE:
+        found = entry(case, suite, seal_naming(body, [plain], **ends, announced=public), after)
+    else:
+        found = entry(case, suite, seal([announcement(public), plain], **ends, suite=suite))
+    return {**found, "announces": announced}
 
 
 def text(data: bytes) -> str:
@@ -159,10 +150,7 @@ def main() -> None:
     written = io.BytesIO()
     body = seal_body([shake(*COMMON)], written)
     vectors = [made(case, keys) for case in CASES]
-    vectors += [
-        {**made(case, keys, body, written.getvalue()), "common": {"shake_256_of": COMMON[0], "length": COMMON[1]}}
-        for case in NAMING
-    ]
+    vectors += [made(case, keys, body, written.getvalue()) for case in NAMING]
     vectors += [told(case, keys, body, written.getvalue()) for case in TOLD]
     prekeys = {
         name: {

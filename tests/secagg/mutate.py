@@ -1,27 +1,19 @@
 """Removes one check of the layer at a time and shows that some test goes red.
 
-    python -m tests.secagg.mutate [substring ...]
+    python -m tests.secagg.mutate [--jobs N] [substring ...]
 
-Substrings choose mutants by name. Works on a copy of the tree in a temporary folder. Every `raise` of PRODUCT is
-replaced by `pass`, one at a time; then come the replacements of MORE, which change a value instead. A mutant that no
-test notices is printed as SURVIVED, and the exit code is 1. Libraries are imported once: each mutant is tested in a
-child of this process. Slow (about 10 s a mutant): not part of the test run.
+Every `raise` of the layer's files is replaced by `pass`, one at a time; then come the replacements of MORE, which
+change a value instead. Slow (about 10 s a mutant): not part of the test run.
 """
 
 from __future__ import annotations
 
-import ast
-import importlib
-import multiprocessing
-import os
-import shutil
 import sys
-import tempfile
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.mutation import Campaign, changed, without_raises
+
 ATTACKS = ["test_wire.py", "test_attacks_on_unmasking.py", "test_attacks_on_keys.py", "test_floors.py"]
-PRODUCT = {
+TESTS = {
     "client/secagg.py": [*ATTACKS, "test_leaks.py", "test_noise.py"],
     "client/secagg_state.py": [*ATTACKS, "test_leaks.py"],
     "client/roster.py": ["test_roster.py"],
@@ -30,7 +22,7 @@ PRODUCT = {
     "server/rounds.py": ["test_lying_sites.py", "test_dropouts.py", "test_attempts.py"],
 }
 """The files of the layer, and the tests that are run for each, in this order."""
-CHECKED_BY_RAISE = [name for name in PRODUCT if name != "server/rounds.py"]
+CHECKED_BY_RAISE = [name for name in TESTS if name != "server/rounds.py"]
 MORE: list[tuple[str, str, str]] = [
     ("client/secagg.py", "    _check_turn(desk, turn)\n    facts", "    facts"),
     ("client/secagg.py", "    _check_turn(desk, turn)\n    before", "    before"),
@@ -127,71 +119,21 @@ MORE: list[tuple[str, str, str]] = [
         )
     ),
 ]  # fmt: skip
-WARM = ("torch", "opacus", "transformers.models.bert", "flwr.serverapp.strategy", "flwr.clientapp", "cryptography.x509")
 
-
-def mutants():
-    """(name, file, text of the mutant)."""
-    for file in CHECKED_BY_RAISE:
-        text = (ROOT / file).read_text()
-        lines = text.splitlines(keepends=True)
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Raise) and node.end_lineno is not None:
-                first = " " * node.col_offset + "pass\n"
-                mutant = [*lines[: node.lineno - 1], first, *lines[node.end_lineno :]]
-                yield f"{file}:{node.lineno} {lines[node.lineno - 1].strip()}", file, "".join(mutant)
-    for file, old, new in MORE:
-        text = (ROOT / file).read_text()
-        yield f"{file}: {old.strip()} -> {new.strip()}", file, text.replace(old, new, 1)
-
-
-def run_tests(tree: Path, names: list[str]) -> bool:
-    """Whether all these tests pass on the tree, in a child of this process."""
-    child = multiprocessing.get_context("fork").Process(target=_pytest, args=(tree, names))
-    child.start()
-    child.join()
-    return child.exitcode == 0
-
-
-def _pytest(tree: Path, names: list[str]) -> None:
-    os.chdir(tree)
-    sys.path.insert(0, str(tree))
-    for name in [name for name in sys.modules if name.partition(".")[0] in COPIED or name.startswith("tests")]:
-        del sys.modules[name]
-    quiet = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(quiet, 1)
-    os.dup2(quiet, 2)
-    import pytest
-
-    paths = [f"tests/secagg/{name}" for name in names]
-    os._exit(int(pytest.main(["-x", "-q", "-m", "not full", "-k", "not a_site_that_poisons", *paths])))
-
-
-COPIED = ("privacy", "protocol", "learning", "client", "server")
-
-
-def main(words: list[str]) -> int:
-    chosen = [item for item in mutants() if not words or any(word in item[0] for word in words)]
-    sys.dont_write_bytecode = True
-    for name in WARM:
-        importlib.import_module(name)
-    survived = 0
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder)
-        for part in (*COPIED, "tests"):
-            shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pyproject.toml", tree)
-        for name, file, text in chosen:
-            honest = (tree / file).read_text()
-            (tree / file).write_text(text)
-            noticed = not run_tests(tree, PRODUCT[file])
-            (tree / file).write_text(honest)
-            survived += not noticed
-            sys.stdout.write(f"{'killed  ' if noticed else 'SURVIVED'} {name}\n")
-            sys.stdout.flush()
-    sys.stdout.write(f"{len(chosen) - survived} of {len(chosen)} mutants were noticed\n")
-    return 1 if survived else 0
+CAMPAIGN = Campaign(
+    mutants=[*without_raises(CHECKED_BY_RAISE), *changed(MORE)],
+    tests={file: [f"tests/secagg/{name}" for name in names] for file, names in TESTS.items()},
+    options=("-m", "not full", "-k", "not a_site_that_poisons"),
+    warm=(
+        "torch",
+        "opacus",
+        "transformers.models.bert",
+        "flwr.serverapp.strategy",
+        "flwr.clientapp",
+        "cryptography.x509",
+    ),
+)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(CAMPAIGN.main(sys.argv[1:]))

@@ -6,20 +6,16 @@ protocol `python -m tests.privacy.secagg.mutate`).
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from tests.privacy.secagg import mutate as protocol
-from tests.secagg import mutate as layer
+from tests.mutation import ROOT, Mutant
+from tests.privacy.secagg.mutate import CAMPAIGN as PROTOCOL
+from tests.secagg.mutate import CAMPAIGN as LAYER
 
-MUTANTS = [
-    *((name, layer.ROOT / file, text) for name, file, text in layer.mutants()),
-    *((name, protocol.ROOT / protocol.PRODUCT / file, text) for name, file, text in protocol.mutants()),
-]
+MUTANTS = [*LAYER.mutants, *PROTOCOL.mutants]
 
 
-@pytest.mark.parametrize(("path", "text"), [each[1:] for each in MUTANTS], ids=[each[0] for each in MUTANTS])
-def test_a_mutant_is_another_program(path: Path, text: str) -> None:
-    assert text != path.read_text(encoding="utf-8")
-    compile(text, str(path), "exec")
+@pytest.mark.parametrize("mutant", MUTANTS, ids=[each.name for each in MUTANTS])
+def test_a_mutant_is_another_program(mutant: Mutant) -> None:
+    assert mutant.text != (ROOT / mutant.file).read_text(encoding="utf-8")
+    compile(mutant.text, mutant.file, "exec")

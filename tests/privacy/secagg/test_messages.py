@@ -47,6 +47,16 @@ def test_a_message_comes_back_equal_from_its_bytes(message, read):
 
 
 @CASES
+def test_a_message_under_a_label_of_no_message_is_refused(message, read):
+    data = message.to_bytes()
+    first = data.index(b"cloister/v1/secagg/") + len(b"cloister/v1/secagg/")
+    other = bytearray(data)
+    other[first] ^= 1
+    with pytest.raises(ProtocolError, match="malformed"):
+        read(bytes(other))
+
+
+@CASES
 def test_a_message_cut_anywhere_or_prolonged_is_refused(message, read):
     data = message.to_bytes()
     cuts = {0, 1, 3, 4, 5, 40, len(data) // 2, len(data) - 33, len(data) - 2, len(data) - 1}

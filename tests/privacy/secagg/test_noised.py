@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from privacy.errors import ConfigError, PolicyRefusal, ProtocolError
+from privacy.errors import ConfigError, PolicyRefusal, ProtocolError, TrainingError
 from privacy.secagg import Contribution, LaneWidth, Site, SiteFloors
 from privacy.secagg.fitting import Asked, fit, norm_in_steps, rounded_norm_squared
 from privacy.secagg.noised import NoisedQuantiser, noise_key
@@ -197,6 +197,13 @@ def test_rounding_is_drawn_again_until_the_norm_holds():
         assert sum(int(q) ** 2 for q in rounded(plan, quantiser, 0)[:2000]) <= middle
         draws.append(quantiser.draws)
     assert max(draws) > 1 and 1.2 < np.mean(draws) < 4
+
+
+def test_an_update_whose_norm_does_not_hold_after_any_rounding_is_not_sent():
+    plan = noised_plan()
+    impossible = _Unchecked(plan, replace(plan.noise, sensitivity_squared=1))
+    with pytest.raises(TrainingError, match="within its norm"):
+        NoisedQuantiser(impossible, given(plan, np.full(D, plan.clip_norm / math.sqrt(D))), key())
 
 
 class _Unchecked:

@@ -185,3 +185,10 @@ def test_a_site_may_ask_for_more_than_the_floors_of_every_plan(floors):
     SiteFloors(cohort=3, threshold=3).check(make_plan())
     with pytest.raises(PolicyRefusal):
         SiteFloors(**floors).check(make_plan())
+
+
+def test_a_site_that_is_not_invited_has_no_index():
+    plan = make_plan(4)
+    assert [plan.index_of(site) for site in plan.invited] == [1, 2, 3, 4]
+    with pytest.raises(ConfigError, match="not invited"):
+        plan.index_of("nobody")

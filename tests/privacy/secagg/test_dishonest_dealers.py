@@ -12,6 +12,7 @@ from privacy.secagg import Shares
 from privacy.secagg import shamir as sharing
 from privacy.secagg.keys import pair_info
 from privacy.secagg.messages import Kind
+from privacy.secagg.recovery import recover
 from tests.privacy.secagg.attacks import refused
 from tests.privacy.secagg.driver import (
     Attempt,
@@ -121,3 +122,11 @@ def test_a_vector_that_the_plan_does_not_allow_is_found_in_the_sum():
     attempt.reveals([1, 2, 3, 4])
     with pytest.raises(ProtocolError, match="larger than"):
         attempt.finish().mean()
+
+
+@pytest.mark.parametrize("bad", [1, 15, 30])
+def test_of_thirty_holders_any_one_may_hold_a_share_of_no_polynomial(bad):
+    """More subsets hold it than are tried; those of neighbours in a circle come first, and some leave it out."""
+    secret = secrets.token_bytes(32)
+    shares = {**sharing.split(secret, 21, range(1, 31)), bad: secrets.token_bytes(33)}
+    assert recover(shares, 21, lambda found: found == secret, owner="a") == secret

@@ -1,5 +1,6 @@
 """Key streams against a cipher of their own, and keys that serve one purpose each."""
 
+import hashlib
 import secrets
 
 import numpy as np
@@ -120,3 +121,15 @@ def test_a_key_of_another_form_is_refused(change):
         kem = b"\xff" * 384 + kem[384:]
     with pytest.raises(ValueError):
         keys.HybridPublic(x, kem)
+
+
+def test_commitments_are_the_hashes_of_the_document():
+    """Bound to attempt, place and value: each field changes them, as docs/secagg.md writes them out."""
+    secret = secrets.token_bytes(32)
+
+    def hashed(*fields):
+        return hashlib.sha256(b"".join(len(field).to_bytes(4, "big") + field for field in fields)).digest()
+
+    label, two, seven = b"cloister/v1/secagg/", b"\0\2", b"\0\7"
+    assert keys.commit_pair(secret, CTX, 2, 7) == hashed(label + b"commit-pair", CTX, two, seven, secret)
+    assert keys.commit_b(secret, CTX, 7) == hashed(label + b"commit-b", CTX, seven, secret)

@@ -55,9 +55,13 @@ def test_a_process_s_memory_is_read_in_bytes() -> None:
 
 @pytest.mark.full
 def test_ten_sites_need_no_more_memory_than_four(tmp_path: Path) -> None:
-    """Four are the fewest that keep the window of three messages full."""
+    """Four are the fewest that keep the window of three messages full.
+
+    While one answer is read, two may wait: how many do at the peak is a matter of timing, and what they take is all
+    that may differ. Six more answers held would be six models.
+    """
     from benchmarks.memory import measure
 
     report = measure([4, 10], str(make_wide_base(tmp_path / "base")), peer=False)
     assert report["model_mb"] > 60
-    assert report["within_one_model"], report["rows"]
+    assert report["largest_minus_smallest_mb"] < 2.5 * report["model_mb"], report["rows"]

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from privacy.errors import QuorumError
-from privacy.secagg import Advert, read_signed
+from privacy.secagg import Advert, Fault, read_signed
+from privacy.secagg.faults import THIS_SIDE
 from protocol.messages import SECAGG, TRAIN
 from protocol.secagg import word_of
 from tests.secagg.masked import Kept, Script, lost, masked, mean_of, off_by, refused, size_of, vector
@@ -115,6 +116,21 @@ def test_after_the_last_attempt_the_run_stops_with_nothing_yielded(tmp_path, tin
     assert entry.participants == []
     assert entry.attempts == job["secagg"]["attempts"]
     assert [drop.site for drop in entry.dropped] == ["site-02"]
+
+
+def test_a_fault_of_the_coordinators_own_ends_the_run_and_is_no_sites(tmp_path, tiny_base):
+    """Nobody is dropped for it, and no other attempt hides it."""
+
+    def broken(_grid, _node, _nth, _message):
+        raise Fault(THIS_SIDE, "a step is taken twice")
+
+    federation = masked(tmp_path, tiny_base, job={"secagg": {"attempts": 2}, "federation": {"rounds": 1}})
+    script = Script(federation).at(1, "share", "site-02", broken)
+    with pytest.raises(Fault, match="a step is taken twice") as raised:
+        federation.run()
+    assert raised.value.party == THIS_SIDE
+    assert script.count(1, "begin", "site-01") == 0
+    assert federation.record.rounds[0].dropped == []
 
 
 def test_without_noise_an_attested_update_is_not_summed_over_another_cohort(tmp_path, tiny_base):

@@ -121,6 +121,17 @@ def test_a_site_is_told_another_weight_of_a_peer(liar, advertised):
     refuses(liar.federation, FOUR, ask, match="those of its first round")
 
 
+def test_a_site_that_begins_again_is_told_other_weights(liar):
+    """The update waits, and the largest weight, by which the plan is made, stays as it was."""
+    largest = max(liar.weights, key=liar.weights.__getitem__)
+    me, peer = [site for site in liar.weights if site != largest][:2]
+    first = liar.attempt("train")
+    for changed, match in ((peer, "those of its first round"), (me, "this site's weight")):
+        told = {**liar.weights, changed: liar.weights[changed] - 1}
+        ask = lambda told=told: liar.begin(me, attempt=1, weights=told, number=first.number)  # noqa: E731
+        refuses(liar.federation, me, ask, match=match)
+
+
 @pytest.mark.parametrize(
     "change", ['"clip":4.0|"clip":8.0', '"clip_norm":100.0|"clip_norm":1e6', '"lane_bits":32|"lane_bits":16']
 )

@@ -13,6 +13,7 @@ from client.config import STATE_DIR, DataSection, SiteConfig
 from client.ledger import Ledger
 from privacy.dp import Charge, Limit, Plan, joint_epsilon, site_epsilon
 from privacy.dp.chain import Row, RowKind, charges_of, time_text
+from privacy.dp.figures import left_text, spent_text
 from protocol.job import Job
 from protocol.plans import privacy_plan
 
@@ -37,7 +38,7 @@ class RunCost:
         drawn = f", {again} of them again" if again else ""
         return (
             f"  run {self.run} of job {self.job[:12]}: {len(self.rounds)} rounds{drawn}, up to round "
-            f"{max(self.rounds)}; epsilon {self.epsilon:.3f} by itself"
+            f"{max(self.rounds)}; epsilon {spent_text(self.epsilon)} by itself"
         )
 
 
@@ -55,7 +56,8 @@ class WholeSite:
 
     def line(self) -> str:
         limit = f"of {self.limit:g}" if self.limit else "(no limit is kept)"
-        return f"  the site as a whole: local epsilon {self.epsilon:.3f} {limit}; {self.sums} sums in {self.runs} runs"
+        spent = spent_text(self.epsilon)
+        return f"  the site as a whole: local epsilon {spent} {limit}; {self.sums} sums in {self.runs} runs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +102,8 @@ class Budget:
 
     def lines(self) -> list[str]:
         lines = [
-            f"{self.data}: epsilon {self.epsilon:.3f} of {self.limit:g} at delta {self.delta:g}, {self.left:.3f} left; "
+            f"{self.data}: epsilon {spent_text(self.epsilon)} of {self.limit:g} at delta {self.delta:g}, "
+            f"{left_text(self.left)} left; "
             f"{self.rounds} rounds in {len(self.spent_on)} runs"
         ]
         if self.shared:
@@ -137,8 +140,9 @@ class Quote:
     def lines(self) -> list[str]:
         verdict = "it fits" if self.fits else f"refused: {self.reason}"
         return [
-            f"job {self.job} on {self.data}: epsilon {self.alone:.3f} by itself; with all before it {self.after:.3f}, "
-            f"with its spare rounds {self.at_most:.3f}, of {self.limit:g}: {verdict}"
+            f"job {self.job} on {self.data}: epsilon {spent_text(self.alone)} by itself; "
+            f"with all before it {spent_text(self.after)}, "
+            f"with its spare rounds {spent_text(self.at_most)}, of {self.limit:g}: {verdict}"
         ]
 
 
@@ -194,8 +198,8 @@ def quote(home: Path, config: SiteConfig, section: DataSection, job: Job) -> Quo
         reason = f"the ledger counts units {', '.join(sorted(units))}, the job asks for {plan.unit}"
     elif after > limit.epsilon:
         reason = (
-            f"epsilon {limit.epsilon:g} is granted over all jobs; with this one it would be {after:.3f}, "
-            f"{after - limit.epsilon:.3f} too much"
+            f"epsilon {limit.epsilon:g} is granted over all jobs; with this one it would be {spent_text(after)}, "
+            f"{spent_text(after - limit.epsilon)} too much"
         )
     return Quote(
         job=job.name,

@@ -14,6 +14,7 @@ from client.config import COORDINATOR_FILE, KEYS_DIR, DataSection, SiteConfig, r
 from client.data import columns_of
 from client.site import open_site
 from learning.rows import Columns, Source
+from privacy.dp.figures import spent_text
 from privacy.errors import CloisterError, ConfigError, DataError
 from protocol.job import ColumnsSection, Job
 from protocol.plans import base_of
@@ -51,7 +52,7 @@ class SiteReport:
             f"coordinator pinned: {self.coordinator}",
             f"columns: {', '.join(self.columns)}",
             *(f"{name}: {value}" for name, value in self.grants.items()),
-            f"spent: epsilon {self.budget.epsilon:.3f} of {self.budget.limit:g} at delta {self.budget.delta:g}",
+            f"spent: epsilon {spent_text(self.budget.epsilon)} of {self.budget.limit:g} at delta {self.budget.delta:g}",
         ]
         if self.job:
             verdict = "the site would decline it" if self.reasons else "the site would take it"

@@ -11,6 +11,7 @@ from typing import Any
 
 from client.asking import confirm
 from client.config import SITE_FILE, SiteConfig, read_site
+from privacy.dp.figures import spent_text
 from privacy.errors import ConfigError
 from protocol.console import add_command, answer
 
@@ -112,7 +113,7 @@ def run_list(arguments: argparse.Namespace) -> int:
     ]
     lines = [
         f"{each['name']}: {each['path']}{'' if each['there'] else ' (NOT THERE)'}, size {each['published_size']}, "
-        f"epsilon spent {each['epsilon']:.3f}{', jobs are trained on it' if each['used'] else ''}"
+        f"epsilon spent {spent_text(each['epsilon'])}{', jobs are trained on it' if each['used'] else ''}"
         for each in values
     ]
     answer(arguments, {"data": values}, lines or ["no data sets yet"])

@@ -11,6 +11,8 @@ import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
+from privacy.dp.figures import spent_text
+
 MISSING = "–"
 MOST_CHARACTERS = 600
 _REPLACED = {"Cc", "Cs", "Co", "Cn"}
@@ -106,7 +108,7 @@ def whole(value: float | None) -> str:
 
 def epsilon_text(value: float | None) -> str:
     """An epsilon with two decimals, rounded up: a cost never reads as less than it is."""
-    return MISSING if value is None else f"{math.ceil(round(value * 100, 6)) / 100:.2f}"
+    return MISSING if value is None else spent_text(value, 2)
 
 
 def delta_text(value: float | None) -> str:

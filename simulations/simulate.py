@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from privacy.dp.figures import spent_text
 from protocol.job import Job
 from protocol.plans import base_of
 from server.app import RunOutcome
@@ -102,10 +103,10 @@ def shown(result: Mapping[str, Any], job: Job) -> list[list[str]]:
         rows.append(_row("federated, without privacy", compare["federated"], ""))
     if result["metrics"]:
         epsilons = [site["epsilon"] for site in result["sites"] if site["epsilon"] is not None]
-        epsilon = f"{max(epsilons):.2f} of {job.privacy.epsilon:g}" if epsilons else "off"
+        epsilon = f"{spent_text(max(epsilons), 2)} of {job.privacy.epsilon:g}" if epsilons else "off"
         noise = result.get("noise") or {}
         if noise.get("epsilon") is not None:
-            whole = f"whole site {noise['epsilon']:.2f} of {job.noise.epsilon:g}"
+            whole = f"whole site {spent_text(noise['epsilon'], 2)} of {job.noise.epsilon:g}"
             epsilon = f"{epsilon}; {whole}" if epsilons else whole
         name = "federated, with privacy" if epsilons or noise else "federated, without privacy"
         rows.append(_row(name, result["metrics"], epsilon))

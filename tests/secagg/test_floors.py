@@ -3,7 +3,9 @@
 import pytest
 from flwr.app import ConfigRecord
 
+from client.secagg import floors_of
 from privacy.errors import QuorumError
+from privacy.secagg import SiteFloors
 from protocol.job import Job
 from protocol.messages import SECAGG, Outcome, Status
 from protocol.secagg import TURN, WORD, Step, step_record, word_record
@@ -36,6 +38,16 @@ def test_a_sum_below_a_floor_is_refused_before_anything_is_trained_or_charged(pr
     assert kept_update(federation, ONE) is None
     assert not (federation.home(ONE) / "state" / "secagg.history").exists()
     federation.grant(ONE)
+
+
+def test_every_floor_of_the_grants_is_one_of_the_machine(private):
+    """The job is held against the grants, and every plan once more against these floors."""
+    federation = private.federation
+    asked = {"cohort": 4, "threshold": 5, "headroom_bits": 3, "honest_share": 0.5}
+    federation.grant(ONE, {"secagg": asked, "privacy": {"site_epsilon": 2.0}})
+    assert floors_of(federation.site(ONE)) == SiteFloors(**asked, noise=True)
+    federation.grant(ONE)
+    assert floors_of(federation.site(ONE)).noise is False
 
 
 def test_a_job_without_secure_aggregation_is_declined_at_the_greeting(tmp_path, tiny_base):

@@ -7,6 +7,8 @@ import stat
 import numpy as np
 import pytest
 
+from client.secagg_state import SecAggState
+from privacy.secagg import History
 from privacy.secagg.encoding import read
 from privacy.secagg.site import STATE_LABEL
 from protocol.messages import HELLO, TRAIN
@@ -139,3 +141,15 @@ def test_what_waits_is_for_its_owner_alone(liar):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0 or path.name == "secagg.lock", path.name
     folder = run_folder(liar.federation, "site-01", liar.run)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_an_attempt_that_could_not_begin_leaves_no_machine_of_the_one_before(tmp_path):
+    """A disk that fails between: an old machine beside a new history would answer for an attempt that is over."""
+    state = SecAggState(tmp_path / "state", tmp_path / "run")
+    state.begin(History(), {"attempt": 0}, b"the first machine")
+    assert state.machine() == b"the first machine"
+    (tmp_path / "run" / "secagg.json").unlink()
+    (tmp_path / "run" / "secagg.json" / "in the way").mkdir(parents=True)
+    with pytest.raises(OSError):
+        state.begin(History(), {"attempt": 1}, b"the second machine")
+    assert state.machine() is None

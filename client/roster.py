@@ -87,7 +87,7 @@ def consider(site: Site, offer: Roster | None) -> Roster:
             found=str(offer.epoch),
         )
     new = [change for change in changes(current, offer) if change.what != "removed"]
-    if current is None or new:
+    if new:
         write_private(make_private_dir(site.state) / PROPOSED_FILE, (roster_text(offer) + "\n").encode())
         names = ", ".join(f"{change.site} ({change.what})" for change in new)
         raise PolicyRefusal(

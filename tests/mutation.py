@@ -18,12 +18,13 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("privacy", "protocol", "learning", "client", "server", "tests")
 LONGEST_S = 1800
+FULL = ("-m", "full")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +60,15 @@ def changed(changes: Iterable[tuple[str, str, str]]) -> Iterator[Mutant]:
 class Campaign:
     """`tests`: by file of the product, in the order in which they are run; `options`: of pytest, for all of them.
 
-    `warm`: modules outside the product that are imported once.
+    `long`: by file, where those marked `full` are tried on a mutant that all others missed. `warm`: modules outside
+    the product that are imported once.
     """
 
     mutants: Sequence[Mutant]
     tests: dict[str, list[str]]
     options: tuple[str, ...]
     warm: tuple[str, ...]
+    long: dict[str, list[str]] = field(default_factory=dict)
 
     def main(self, words: Sequence[str]) -> int:
         """The command line of a script: substrings choose mutants by name, `--jobs` says how many at once."""
@@ -106,19 +109,22 @@ class Campaign:
     def _all_is_green(self, files: set[str]) -> bool:
         """Whether the tests of these files pass without a mutant: else each would seem to be noticed."""
         with _copy_of_the_tree() as tree:
-            return self._passes(tree, list(dict.fromkeys(test for file in sorted(files) for test in self.tests[file])))
+            tests = dict.fromkeys(test for file in sorted(files) for test in self.tests[file])
+            return self._passes(tree, list(tests), self.options)
 
     def _is_noticed(self, tree: Path, mutant: Mutant) -> bool:
         honest = (tree / mutant.file).read_text(encoding="utf-8")
         (tree / mutant.file).write_text(mutant.text, encoding="utf-8")
         try:
-            return not self._passes(tree, self.tests[mutant.file])
+            long = self.long.get(mutant.file)
+            missed = self._passes(tree, self.tests[mutant.file], self.options)
+            return not missed or (long is not None and not self._passes(tree, long, FULL))
         finally:
             (tree / mutant.file).write_text(honest, encoding="utf-8")
 
-    def _passes(self, tree: Path, tests: Sequence[str]) -> bool:
+    def _passes(self, tree: Path, tests: Sequence[str], options: Sequence[str]) -> bool:
         """Whether all tests pass, in a process of their own; one that never ends does not."""
-        child = multiprocessing.get_context("fork").Process(target=self._pytest, args=(tree, tests))
+        child = multiprocessing.get_context("fork").Process(target=self._pytest, args=(tree, tests, options))
         child.start()
         child.join(LONGEST_S)
         if child.exitcode is None and child.pid is not None:
@@ -126,7 +132,7 @@ class Campaign:
             child.join()
         return child.exitcode == 0
 
-    def _pytest(self, tree: Path, tests: Sequence[str]) -> None:
+    def _pytest(self, tree: Path, tests: Sequence[str], options: Sequence[str]) -> None:
         os.setsid()
         os.chdir(tree)
         sys.path.insert(0, str(tree))
@@ -138,7 +144,7 @@ class Campaign:
         import pytest
 
         scratch = tempfile.mkdtemp(dir=tree)
-        os._exit(int(pytest.main(["-x", "-q", f"--basetemp={scratch}/t", *self.options, *tests])))
+        os._exit(int(pytest.main(["-x", "-q", f"--basetemp={scratch}/t", *options, *tests])))
 
 
 @contextmanager

@@ -123,6 +123,7 @@ CAMPAIGN = Campaign(
     mutants=[*without_raises(CHECKED_BY_RAISE), *changed(MORE)],
     tests={file: [f"tests/secagg/{name}" for name in names] for file, names in TESTS.items()},
     options=("-m", "not full", "-k", "not a_site_that_poisons"),
+    long={"server/secagg.py": ["tests/secagg/test_attempts.py"]},
     warm=(
         "torch",
         "opacus",

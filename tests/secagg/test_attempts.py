@@ -158,6 +158,18 @@ def test_a_site_that_refuses_for_good_is_not_asked_again_and_stays_in_the_record
     assert np.abs(after - before - plain).max() <= off_by(4, units) * 4
 
 
+def test_where_too_few_are_left_to_ask_no_other_attempt_is_begun(tmp_path, tiny_base):
+    """One of three refuses for good: the two that are left are not made to train or to mask for nothing."""
+    federation = masked(tmp_path, tiny_base, job={"secagg": {"attempts": 3}, "federation": {"rounds": 1}})
+    script = Script(federation)
+    cohort = federation.greet()
+    federation.grant("site-03", {"accept": {"without_privacy": False}})
+    with pytest.raises(QuorumError, match="site-03: policy"):
+        federation.train(cohort)
+    assert federation.record.rounds[0].attempts == 1
+    assert [script.count(1, step, "site-01") for step in ("train", "begin")] == [1, 0]
+
+
 def test_an_attempt_that_loses_several_sites_is_made_again_with_all_of_them(tmp_path, tiny_base):
     federation = masked(tmp_path, tiny_base, sites=4, job={"federation": {"rounds": 1}})
     script = Script(federation)

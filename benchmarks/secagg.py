@@ -1,9 +1,10 @@
 """Secure aggregation on one core, beside the functions of Flower's own SecAgg+, in one run.
 
 A site's part: clipping, rounding and masking of one update, for every other site and for itself. The coordinator's:
-taking all masks off the sum when 3 of the sites were lost. Sealing: a file of an update sealed and opened into files,
-beside copying it twice, all fsynced. Each case runs in a process of its own with one thread, ours and the peer's in
-turns; the median counts. Memory is what a case adds to its process's peak beyond update and result.
+taking all masks off the sum when 3 of the sites were lost, and adding up the inputs of few and of many. Sealing: a file
+of an update sealed and opened into files, beside copying it twice, all fsynced. Each case runs in a process of its own
+with one thread, ours and the peer's in turns; the median counts. Memory is what a case adds to its process's peak
+beyond update and result.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     sizes = [SMALL] if arguments.quick else [SMALL, LARGE]
     rows = [row for size in sizes for sites in (3, 10) for row in _site(size, sites)]
-    rows += [row for size in sizes for row in (*_recovery(size), *_sealing(size))]
+    rows += [row for size in sizes for row in (*_recovery(size), *_memory(size), *_sealing(size))]
     report = {"machine": machine(), "rows": rows}
     print(json.dumps(report, indent=1) if arguments.json else _table(rows))
     return 0
@@ -55,6 +56,16 @@ def _recovery(size: int) -> list[dict[str, Any]]:
     found, site = _in_turns([("unmask", size, 10, 32), ("ours", size, 10, 32)], 1)
     case = f"{size // 1_000_000}M, 3 of 10 sites lost"
     return [_row(case, "s, unmasking / masking one update", found["cpu_s"], site["cpu_s"])]
+
+
+def _memory(size: int) -> list[dict[str, Any]]:
+    """What the coordinator needs beside the sum of the inputs, for few and for many sites. It has no peer."""
+    rows = []
+    for sites in (3, 10, 30):
+        found = _run("coordinator", size, sites, 32)
+        extra = (found["extra_bytes"] - found["accumulator"]) / MEGABYTE
+        rows.append(_row(f"{size // 1_000_000}M, {sites} sites", "coordinator, MB beside the sum", extra, None))
+    return rows
 
 
 def _sealing(size: int) -> list[dict[str, Any]]:
@@ -91,12 +102,12 @@ def _run(kind: str, size: int, sites: int, bits: int) -> dict[str, float]:
     return values
 
 
-def _row(case: str, metric: str, ours: float, peer: float) -> dict[str, Any]:
+def _row(case: str, metric: str, ours: float, peer: float | None) -> dict[str, Any]:
     return {
         "case": case,
         "metric": metric,
         "ours": round(ours, 3),
-        "peer": round(peer, 3),
+        "peer": None if peer is None else round(peer, 3),
         "ratio": round(ours / peer, 3) if peer else None,
     }
 
@@ -104,8 +115,8 @@ def _row(case: str, metric: str, ours: float, peer: float) -> dict[str, Any]:
 def _table(rows: list[dict[str, Any]]) -> str:
     lines = [f"{'case':<30} {'metric':<36} {'ours':>10} {'peer':>10} {'ratio':>7}"]
     for row in rows:
-        ratio = "-" if row["ratio"] is None else f"{row['ratio']:g}"
-        lines.append(f"{row['case']:<30} {row['metric']:<36} {row['ours']:>10g} {row['peer']:>10g} {ratio:>7}")
+        peer, ratio = ("-" if row[name] is None else f"{row[name]:g}" for name in ("peer", "ratio"))
+        lines.append(f"{row['case']:<30} {row['metric']:<36} {row['ours']:>10g} {peer:>10} {ratio:>7}")
     return "\n".join(lines)
 
 

@@ -62,7 +62,7 @@ def train_on_devices(devices: Sequence[torch.device], work: Round, on_step: Step
     One device is this process's own affair. Guarantees: as those of `train_round_privately`, for the same number of
     devices; the parts of a lot are added up exactly, so that it is the sum of one device but for float32's own
     rounding.
-    Raises: what `train_round_privately` raises; TrainingError when a process died. The model is as it was then.
+    Raises: what `train_round_privately` raises; TrainingError when a process failed. The model is as it was then.
     """
     if len(devices) == 1:
         return work.train(alone(devices[0]), on_step)
@@ -167,9 +167,9 @@ def _failure(said: CloisterError | _Broken, pipes: list[Connection]) -> Cloister
             if isinstance(other, _Broken):
                 break
     return TrainingError(
-        "one of this site's training processes died",
-        found=said.where or "no word of why; memory is the usual cause",
-        remedy="a smaller training.batch, or fewer devices (CUDA_VISIBLE_DEVICES)",
+        "one of this site's training processes failed",
+        found=said.where or "it died without a word, for which memory is the usual cause",
+        remedy="if it was memory, a smaller training.batch, or fewer devices (CUDA_VISIBLE_DEVICES)",
     )
 
 

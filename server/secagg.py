@@ -35,6 +35,7 @@ from privacy.secagg import (
     Shares,
     read_signed,
 )
+from protocol.held import bytes_of
 from protocol.job import Job
 from protocol.messages import ARRAYS, CONFIG, SECAGG, TRAIN, Order, Refusal, SpentOnSums
 from protocol.payload import Arrays, arrays_record, in_float32
@@ -358,7 +359,8 @@ class _Adder:
         return after
 
 
-def _chunks(lanes: NDArray[Any], plan: SecAggPlan) -> Iterator[bytes]:
+def _chunks(lanes: NDArray[Any], plan: SecAggPlan) -> Iterator[memoryview]:
+    """The chunks of an input, where they lie."""
     width = plan.lane.lanes_per_chunk
     for at in range(0, max(1, len(lanes)), width):
-        yield lanes[at : at + width].tobytes()
+        yield bytes_of(lanes[at : at + width])

@@ -1,6 +1,6 @@
 """What the mutation scripts share: one check of the product is removed at a time, and some test has to go red.
 
-Each script names its mutants and the tests of each; `campaign` works on copies of the tree in temporary folders. A
+Each script names its mutants and the tests of each; a `Campaign` works on copies of the tree in temporary folders. A
 mutant that no test notices is printed as SURVIVED, and the exit code is 1. Libraries are imported once: each mutant is
 tested in a child of this process.
 """
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("privacy", "protocol", "learning", "client", "server", "tests")
+COPIED = ("privacy", "protocol", "learning", "client", "server", "simulations", "tests")
 LONGEST_S = 1800
 FULL = ("-m", "full")
 
@@ -98,7 +98,7 @@ class Campaign:
         return 1 if survived.value else 0
 
     def _share(self, mutants: Sequence[Mutant], survived) -> None:  # type: ignore[no-untyped-def]
-        with _copy_of_the_tree() as tree:
+        with copied_tree() as tree:
             for each in mutants:
                 noticed = self._is_noticed(tree, each)
                 with survived.get_lock():
@@ -108,7 +108,7 @@ class Campaign:
 
     def _all_is_green(self, files: set[str]) -> bool:
         """Whether the tests of these files pass without a mutant: else each would seem to be noticed."""
-        with _copy_of_the_tree() as tree:
+        with copied_tree() as tree:
             tests = dict.fromkeys(test for file in sorted(files) for test in self.tests[file])
             return self._passes(tree, list(tests), self.options)
 
@@ -124,15 +124,17 @@ class Campaign:
 
     def _passes(self, tree: Path, tests: Sequence[str], options: Sequence[str]) -> bool:
         """Whether all tests pass, in a process of their own; one that never ends does not."""
-        child = multiprocessing.get_context("fork").Process(target=self._pytest, args=(tree, tests, options))
-        child.start()
-        child.join(LONGEST_S)
-        if child.exitcode is None and child.pid is not None:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.join()
+        with tempfile.TemporaryDirectory() as scratch:
+            arguments = ["-x", "-q", f"--basetemp={scratch}/t", *options, *tests]
+            child = multiprocessing.get_context("fork").Process(target=self._pytest, args=(tree, arguments))
+            child.start()
+            child.join(LONGEST_S)
+            if child.exitcode is None and child.pid is not None:
+                os.killpg(child.pid, signal.SIGKILL)
+                child.join()
         return child.exitcode == 0
 
-    def _pytest(self, tree: Path, tests: Sequence[str], options: Sequence[str]) -> None:
+    def _pytest(self, tree: Path, arguments: list[str]) -> None:
         os.setsid()
         os.chdir(tree)
         sys.path.insert(0, str(tree))
@@ -143,12 +145,12 @@ class Campaign:
         os.dup2(quiet, 2)
         import pytest
 
-        scratch = tempfile.mkdtemp(dir=tree)
-        os._exit(int(pytest.main(["-x", "-q", f"--basetemp={scratch}/t", *options, *tests])))
+        os._exit(int(pytest.main(arguments)))
 
 
 @contextmanager
-def _copy_of_the_tree() -> Iterator[Path]:
+def copied_tree() -> Iterator[Path]:
+    """A copy of the product and its tests."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
         for part in COPIED:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from privacy.dp.accountant import StepGroup, epsilon_of
+from privacy.dp.figures import spent_text
 from privacy.dp.plan import Plan
 from privacy.dp.shared_noise import WHOLE_SITE
 from privacy.errors import BudgetError, ConfigError
@@ -241,7 +242,7 @@ def _refuse_overspent(charges: Sequence[Charge], charge: Charge, plan: Plan, lim
             raise BudgetError(
                 f"round {charge.round} of run {charge.run_id} would pass {name}",
                 expected=f"epsilon of at most {epsilon:g} at delta {delta:g}",
-                found=f"{cost:.4g}, which is {cost - epsilon:.3g} too much",
+                found=f"{spent_text(cost)}, which is {spent_text(cost - epsilon)} too much",
                 remedy="use fewer rounds, or ask for another limit",
             )
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from privacy.dp.concentrated import RenyiLine, epsilon_of_line
+from privacy.dp.figures import spent_text
 from privacy.dp.ledger import Attempt, Charge, LedgerStore, Limit, append_checked
 from privacy.dp.shared_noise import WHOLE_SITE, SharedNoise
 from privacy.errors import BudgetError
@@ -89,6 +90,6 @@ def _refuse(others: Sequence[Charge], charge: Charge, noise: SharedNoise, limit:
         raise BudgetError(
             f"{place} would pass the site's limit for the site as a whole",
             expected=f"a local epsilon of at most {limit.epsilon:g} at delta {limit.delta:g}",
-            found=f"{cost:.4g}, which is {cost - limit.epsilon:.3g} too much",
+            found=f"{spent_text(cost)}, which is {spent_text(cost - limit.epsilon)} too much",
             remedy="more noise, fewer rounds, or another [privacy] site_epsilon",
         )

@@ -7,6 +7,7 @@ attempt is given up.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -70,13 +71,16 @@ class Accumulator:
         self._intakes.pop(site)
         self._committed.add(site)
 
-    def withdraw(self, site: int, received: list[bytes]) -> None:
+    def withdraw(self, site: int, received: Sequence[BytesLike]) -> None:
         """Takes a half input back: `received` are the chunks that were added, in their order.
 
         Raises: Fault of this side if they are not the same chunks; then nothing is changed.
         """
         intake = self._intakes.get(site, _Intake())
-        if len(received) != intake.chunks or content_hash(b"".join(received)).digest() != intake.digest.digest():
+        digest = content_hash()
+        for chunk in received:
+            digest.update(chunk)
+        if len(received) != intake.chunks or digest.digest() != intake.digest.digest():
             raise Fault(THIS_SIDE, "other chunks are withdrawn than were added", remedy="give the attempt up")
         for number, chunk in enumerate(received):
             view = self._view(number, chunk)

@@ -193,7 +193,7 @@ def test_a_killed_process_ends_the_round_and_the_others(which: Callable[[set[int
     def kill(*_: int) -> None:
         os.kill(which(_children() - before), signal.SIGKILL)
 
-    with pytest.raises(TrainingError, match="training processes died"):
+    with pytest.raises(TrainingError, match="training processes failed; found it died without a word"):
         train_on_devices([CPU, CPU], work, kill)
     assert _moved(get_state(model)) == 0.0
     assert _children() == before

@@ -93,6 +93,13 @@ def test_a_roster_without_this_site_is_refused_and_not_kept(four):
     assert disk(four, SITE) == before
 
 
+def test_a_roster_of_nobody_is_not_approved_by_a_site_that_has_none(four):
+    (four.home(SITE) / "keys" / "roster.json").unlink()
+    with pytest.raises(PolicyRefusal, match="names other keys for this site"):
+        consider(four.site(SITE), Roster(1, {}))
+    assert approved(four.home(SITE)) is None
+
+
 def test_the_approved_roster_without_this_site_is_refused(four):
     without = Roster(1, {site: public for site, public in four.roster.items() if site != SITE})
     approve(four.home(SITE), without)

@@ -1,5 +1,6 @@
 """Answers of one round of sending, from a host that says more than it was asked for."""
 
+import pytest
 from flwr.app import Message, RecordDict
 
 from protocol.link.flower import become_coordinator
@@ -7,8 +8,12 @@ from protocol.messages import OUTCOME, TRAIN, Outcome, Status
 from server.record import RunRecord
 from server.rounds import Share, answers
 
-become_coordinator()  # messages are made by one
 SHARES = {node: Share(site=f"site-{node}", weight=1.0) for node in (1, 2, 3)}
+
+
+@pytest.fixture(autouse=True)
+def _messages_are_a_coordinators() -> None:
+    become_coordinator()
 
 
 class Host:

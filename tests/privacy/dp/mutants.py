@@ -10,18 +10,13 @@ part of the ordinary suite.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-ROOT = Path(__file__).resolve().parents[3]
-FOLDERS = ("privacy", "learning", "protocol", "client", "server", "simulations", "tests")
+from tests.mutation import ROOT, copied_tree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,17 +252,6 @@ def mutated(mutant: Mutant) -> str:
     if text.count(mutant.old) != 1:
         raise LookupError(f"{mutant.name}: its text stands {text.count(mutant.old)} times in {mutant.file}, not once")
     return text.replace(mutant.old, mutant.new)
-
-
-@contextmanager
-def copied_tree() -> Iterator[Path]:
-    """A copy of the product and its tests."""
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder)
-        for name in FOLDERS:
-            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pyproject.toml", tree)
-        yield tree
 
 
 def survivors(mutant: Mutant, tree: Path) -> list[str]:

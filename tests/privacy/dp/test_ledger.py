@@ -102,7 +102,7 @@ def test_another_run_starts_with_all_of_its_rounds_but_not_of_the_site() -> None
 
 def test_the_limit_is_met_exactly_or_refused_with_by_how_much() -> None:
     cost = epsilon_of([StepGroup(1.0, 5.0, 2)], 1e-6)
-    refuse(MemoryLedger(), FIRST, "site's limit.*which is 0.01 too much", limit=Limit(epsilon=cost - 0.01, delta=1e-6))
+    refuse(MemoryLedger(), FIRST, "site's limit.*which is 0.010 too much", limit=Limit(epsilon=cost - 0.01, delta=1e-6))
     charge_round(MemoryLedger(), PLAN, attempt=FIRST, limit=Limit(epsilon=cost, delta=1e-6))
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.privacy.dp.mutants import MUTANTS, Mutant, copied_tree, mutated, survivors
+from tests.mutation import copied_tree
+from tests.privacy.dp.mutants import MUTANTS, Mutant, mutated, survivors
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

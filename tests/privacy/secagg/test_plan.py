@@ -52,7 +52,9 @@ def test_headroom_ends_where_the_sum_would_not_fit(lane, n):
 
 
 def test_a_hundred_sites_have_room_for_24_bits():
-    make_plan(100, levels=1 << 24)
+    plan = make_plan(100, levels=1 << 24)
+    assert plan.lane is LaneWidth.BITS_32
+    assert 100 * plan.levels < 2**31
 
 
 @pytest.mark.parametrize(

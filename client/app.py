@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from numpy.typing import NDArray
 
 from client.guard import Granted, grant, guard_mod, ledger_mod
 from client.policy import effective_profile
@@ -29,7 +27,7 @@ from protocol.messages import (
     Terms,
     training_metrics,
 )
-from protocol.payload import arrays_record, record_arrays
+from protocol.payload import Arrays, arrays_record, record_arrays
 from protocol.records import array_record
 from protocol.secagg import roster_in
 
@@ -63,7 +61,7 @@ def make_client_app(find_site: FindSite) -> ClientApp:
     return app
 
 
-def _model_of(message: Message) -> dict[str, NDArray[np.float32]]:
+def _model_of(message: Message) -> Arrays:
     record = array_record(message.content, ARRAYS)
     if record is None:
         raise ProtocolError("a round", expected="the model", found="none")

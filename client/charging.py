@@ -124,7 +124,7 @@ def _place(site: Site, asked: AskedSum) -> Attempt:
     )
 
 
-def asked_model(message: Message) -> dict[str, NDArray[np.float32]]:
+def asked_model(message: Message) -> Model:
     """The model that a round begins with; empty where the request has none, which is charged all the same."""
     record = array_record(message.content, ARRAYS)
     return record_arrays(record) if record is not None else {}

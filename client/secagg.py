@@ -37,7 +37,7 @@ from privacy.secagg import (
 from privacy.secagg import Site as Machine
 from protocol.job import Weights
 from protocol.messages import ARRAYS, METRICS, OUTCOME, TRAIN, Outcome, Status
-from protocol.payload import record_arrays
+from protocol.payload import Arrays, record_arrays
 from protocol.records import array_record
 from protocol.secagg import (
     TURN,
@@ -260,7 +260,7 @@ def _unmask(desk: Desk, word: bytes) -> bytes:
     return signed.to_bytes()
 
 
-def _model_of(message: Message) -> dict[str, NDArray[np.float32]]:
+def _model_of(message: Message) -> Arrays:
     return record_arrays(_arrays_of(message.content))
 
 

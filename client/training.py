@@ -17,10 +17,11 @@ from learning.storage import write_json
 from learning.tasks import task_of
 from learning.training import train_round, training_devices
 from protocol.messages import TRAIN
+from protocol.payload import Arrays
 from protocol.plans import model_plan, training_plan
 
 
-def train_update(site: Site, granted: Granted, state: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+def train_update(site: Site, granted: Granted, state: Arrays) -> dict[str, NDArray[np.float32]]:
     """One round at a site: the difference between the model after and before it, float32 by name.
 
     With privacy the round is on the ledger; asked for again after a crash, it ends at the same bytes (`claim`).
@@ -51,7 +52,7 @@ def train_update(site: Site, granted: Granted, state: dict[str, NDArray[np.float
     return update
 
 
-def _difference(model: nn.Module, before: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+def _difference(model: nn.Module, before: Arrays) -> dict[str, NDArray[np.float32]]:
     after = get_state(model)  # copies, which become the difference: no third model is held
     return {name: np.subtract(value, before[name], out=value) for name, value in after.items()}
 

@@ -1,13 +1,14 @@
-"""Flower's arrays without copies: numbers where they lie in memory, and sealed bytes where they lie on a disk.
+"""Flower's arrays without copies: numbers where they lie in memory or in a sealed file, and sealed bytes on a disk.
 
 Flower's `Array` holds its numbers as the bytes of a file in NumPy's format. Made of a model, that is a second model;
-read again, a third. These two are such arrays for whoever asks (`data` gives the bytes, so that every host of Flower's
-can carry them), and give what they hold without a copy to whoever knows them.
+read again, a third. These are such arrays for whoever asks (`data` gives the bytes, so that every host of Flower's can
+carry them), and give what they hold without a copy to whoever knows them.
 """
 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 from flwr.app import Array, ArrayRecord
 from numpy.typing import NDArray
+
+from privacy.sealing import Plaintext
+from protocol.tensors import Place
 
 NUMPY = "numpy.ndarray"
 """What Flower calls NumPy's own format."""
@@ -45,9 +49,43 @@ class HeldArray(Array):
         """A copy of the numbers, as of every array of Flower's."""
         return self.value.copy()
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its numbers."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def stretch(self, start: int, end: int) -> NDArray[Any]:
+        """Its entries from `start` to `end`, as they follow each other: (end - start,), read-only."""
+        return self.value.reshape(-1)[start:end]
+
     def deflate(self) -> bytes:
         """As Flower stores an array: without a class that its own hosts do not know."""
         return Array(self.dtype, self.shape, self.stype, self.data).deflate()
+
+
+class RestingArray(HeldArray):
+    """An array whose numbers lie in a sealed file: they are opened whenever they are asked for, and held by who asked.
+
+    What opens them raises SealError, and OSError from the file.
+    """
+
+    def __init__(self, plain: Plaintext, place: Place) -> None:
+        self.__dict__.update(plain=plain, place=place, dtype=str(place.dtype), shape=place.shape, stype=NUMPY)
+
+    plain: Plaintext
+    place: Place
+
+    @property
+    def value(self) -> NDArray[Any]:  # type: ignore[override]
+        """All numbers, in memory of their own."""
+        return self.stretch(0, math.prod(self.shape)).reshape(self.shape)
+
+    def stretch(self, start: int, end: int) -> NDArray[Any]:
+        """As of every held array, and only these entries are opened."""
+        found = np.empty(end - start, dtype=self.place.dtype)
+        self.plain.read_into(self.place.start + start * found.itemsize, bytes_of(found))
+        found.flags.writeable = False
+        return found
 
 
 class Writer(Protocol):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,17 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from privacy.errors import ProtocolError
-from protocol.held import NUMPY, SEALED_STYPE, HeldArray, SealedFile, bytes_of, record_of
+from privacy.sealing import Plaintext
+from protocol.held import NUMPY, SEALED_STYPE, HeldArray, RestingArray, SealedFile, bytes_of, record_of
 from protocol.records import all_of, array_record
-from protocol.tensors import DTYPES, head_of, read_tensors
+from protocol.tensors import DTYPES, Readable, head_of, places_in, read_tensors
 
 Arrays = Mapping[str, NDArray[np.float32]]
 Buffer = bytes | memoryview
 
 SEALED = "sealed"
+SMALL_BYTES = 1 << 16
+"""An array up to this size is not left in a sealed file: a chunk would be opened for it anyway."""
 COMMON_FROM_BYTES = 1 << 20
 """Arrays from this size on are sealed once for all who get them."""
 _RECORDS = ".records"
@@ -53,30 +56,63 @@ def in_float32(record: ArrayRecord) -> tuple[ArrayRecord, dict[str, NDArray[np.f
     return arrays_record(arrays), arrays
 
 
-def record_arrays(record: ArrayRecord) -> dict[str, NDArray[np.float32]]:
-    """Flower's record as named float32 arrays, read-only views of its bytes.
+def record_arrays(record: ArrayRecord) -> Arrays:
+    """Flower's record as named float32 arrays, read-only, where they lie (`Float32`).
 
-    Raises: ProtocolError when an array is malformed, not float32, or holds a number that is not finite.
+    Raises: ProtocolError when an array is malformed, not float32, or holds a number that is not finite; the last, of
+    one that rests in a sealed file, where it is taken.
     """
-    out = float32_arrays(record)
-    for name, value in out.items():
-        if value.size and not (np.isfinite(value.min()) and np.isfinite(value.max())):  # either is NaN where one is
-            raise ProtocolError(f"array {name}", expected="finite numbers", found="some that are not")
-    return out
+    return Float32(record, finite=True)
 
 
-def float32_arrays(record: ArrayRecord) -> dict[str, NDArray[np.float32]]:
-    """As `record_arrays`, for whoever looks at every number anyway: one that is not finite is not refused here.
+class Float32(Mapping[str, NDArray[np.float32]]):
+    """Flower's record as named float32 arrays, read-only, where they lie. Those that rest in a sealed file are opened
+    whenever one is taken: nobody holds all of them who does not keep them.
 
-    Raises: ProtocolError when an array is malformed or not float32.
+    `finite`: look at every number and refuse those that are not finite; otherwise whoever uses them has to.
+    Raises: ProtocolError when an array is malformed or not float32; SealError and OSError where one is opened.
     """
-    out: dict[str, NDArray[np.float32]] = {}
-    for name, array in record.items():
-        value = _ndarray(name, array)
-        if value.dtype != np.float32 or tuple(array.shape) != value.shape:
-            raise ProtocolError(f"array {name}", expected="float32", found=f"{value.dtype} {value.shape}")
-        out[name] = value
-    return out
+
+    def __init__(self, record: ArrayRecord, *, finite: bool = False) -> None:
+        self._held: dict[str, HeldArray] = {}
+        self._finite = finite
+        for name, array in record.items():
+            held = held_array(name, array)
+            if held.dtype != "float32" or tuple(array.shape) != held.shape:
+                raise ProtocolError(f"array {name}", expected="float32", found=f"{held.dtype} {held.shape}")
+            self._held[name] = held
+            if finite and not isinstance(held, RestingArray):
+                _check_finite(name, held.value)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes by name; nothing is opened for them."""
+        return {name: held.shape for name, held in self._held.items()}
+
+    def stretches(self, most: int) -> Iterator[tuple[str, int, NDArray[np.float32]]]:
+        """All entries in their order, at most so many at a time: an array's name, the first one's place, and they."""
+        for name, held in self._held.items():
+            size = math.prod(held.shape)
+            for start in range(0, size, most):
+                yield name, start, held.stretch(start, min(start + most, size))
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        held = self._held[name]
+        value = held.value
+        if self._finite and isinstance(held, RestingArray):
+            _check_finite(name, value)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+
+def _check_finite(name: str, value: NDArray[np.float32]) -> None:
+    if value.size and not (np.isfinite(value.min()) and np.isfinite(value.max())):  # either is NaN where one is
+        raise ProtocolError(f"array {name}", expected="finite numbers", found="some that are not")
 
 
 def encode_content(content: RecordDict) -> list[Buffer]:
@@ -103,31 +139,32 @@ def encode_content(content: RecordDict) -> list[Buffer]:
     return [head_of(tensors), *(bytes_of(value) for value in tensors.values())]
 
 
-def decode_content(*parts: Buffer) -> RecordDict:
-    """What `encode_content` wrote, joined, as a message's records: their arrays lie in those bytes, read-only.
+def decode_content(*parts: Buffer | Plaintext) -> RecordDict:
+    """What `encode_content` wrote, joined, as a message's records: their arrays lie in those bytes, read-only, or, of
+    a plaintext that rests in its file, are opened where they are read.
 
     Of several such parts it is the content of all, each record in one of them.
     Raises: ProtocolError when they are malformed.
     """
     content = RecordDict()
     for part in parts:
-        for name, record in _decoded(memoryview(part)).items():
+        for name, record in _decoded(part if isinstance(part, Plaintext) else memoryview(part)).items():
             if name in content:
                 raise ProtocolError("a message's content", expected="each record once", found="one in two parts")
             content[name] = record
     return content
 
 
-def _decoded(data: memoryview) -> RecordDict:
-    tensors = read_tensors(data)
+def _decoded(data: Readable) -> RecordDict:
+    tensors = _tensors(data)
     document = tensors.pop(_RECORDS, None)
-    if document is None or document.dtype != np.uint8 or document.size > _MAX_RECORDS_BYTES:
+    if document is None or document.dtype != "uint8" or document.nbytes > _MAX_RECORDS_BYTES:
         raise ProtocolError("a message's content", expected="its records", found="none, or too many")
     try:
-        records = json.loads(document.tobytes())
+        records = json.loads(document.value.tobytes())
         content = RecordDict()
         for name, keys in records["arrays"].items():
-            content[name] = record_of({key: HeldArray(tensors.pop(f"{name}/{key}")) for key in keys})
+            content[name] = record_of({key: tensors.pop(f"{name}/{key}") for key in keys})
         for name, values in records["config"].items():
             content[name] = ConfigRecord(values)
         for name, values in records["metrics"].items():
@@ -137,6 +174,18 @@ def _decoded(data: memoryview) -> RecordDict:
     if tensors:
         raise ProtocolError("a message's content", expected="the arrays that it names", found="more")
     return content
+
+
+def _tensors(data: Readable) -> dict[str, HeldArray]:
+    """The arrays of a content. Of those at rest, small ones are opened at once: many such are read one by one."""
+    if isinstance(data, memoryview):
+        return {name: HeldArray(value) for name, value in read_tensors(data).items()}
+    return {
+        name: RestingArray(data, place)
+        if place.end - place.start > SMALL_BYTES
+        else HeldArray(place.array(data.read(place.start, place.end - place.start)))
+        for name, place in places_in(data).items()
+    }
 
 
 def split_common(content: RecordDict) -> tuple[RecordDict, RecordDict]:
@@ -171,7 +220,12 @@ def unwrap_sealed(content: RecordDict) -> bytes:
 
 
 def _nbytes(record: ArrayRecord) -> int:
-    return sum(array.value.nbytes if isinstance(array, HeldArray) else len(array.data) for array in record.values())
+    return sum(array.nbytes if isinstance(array, HeldArray) else len(array.data) for array in record.values())
+
+
+def held_array(name: str, array: Array) -> HeldArray:
+    """An array of Flower's as one whose numbers stay where they are. Raises: ProtocolError when it is malformed."""
+    return array if isinstance(array, RestingArray) else HeldArray(_ndarray(name, array))
 
 
 def _ndarray(name: str, array: Array) -> NDArray[Any]:

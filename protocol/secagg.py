@@ -22,8 +22,9 @@ from privacy.sealing import PublicIdentity
 from privacy.secagg import Context, LaneWidth, Roster, SecAggPlan, Session, smallest_threshold
 from privacy.secagg.fitting import Asked, fit
 from privacy.secagg.plan import MAX_SITES, MIN_COHORT
+from protocol.held import HeldArray, bytes_of
 from protocol.job import Job
-from protocol.payload import Arrays
+from protocol.payload import Arrays, held_array
 from protocol.records import array_record, config_record
 
 TURN, WORD, INPUT, ROSTER = "turn", "word", "input", "roster"
@@ -199,21 +200,21 @@ def word_record(data: bytes, lanes: NDArray[Any] | None = None) -> ArrayRecord:
 
 def word_of(content: RecordDict) -> bytes:
     """The message of `privacy.secagg` in a message. Raises: ProtocolError when there is none."""
-    return _bytes_of(content, WORD, "uint8").tobytes()
+    return bytes(bytes_of(_held(content, WORD, "uint8").value))
 
 
-def input_of(content: RecordDict, dtype: str) -> NDArray[Any]:
-    """The masked input in an answer. Raises: ProtocolError when there is none of that dtype."""
-    return _bytes_of(content, INPUT, dtype)
+def input_of(content: RecordDict, dtype: str) -> HeldArray:
+    """The masked input in an answer, where it lies: (lanes,). Raises: ProtocolError for none of that dtype."""
+    return _held(content, INPUT, dtype)
 
 
-def _bytes_of(content: RecordDict, key: str, dtype: str) -> NDArray[Any]:
+def _held(content: RecordDict, key: str, dtype: str) -> HeldArray:
     record = array_record(content, WORD)
     array = record.get(key) if record is not None else None
-    value = array.numpy() if array is not None else None
-    if value is None or value.ndim != 1 or value.dtype != np.dtype(dtype):
+    held = held_array(key, array) if array is not None else None
+    if held is None or len(held.shape) != 1 or held.dtype != str(np.dtype(dtype)):
         raise ProtocolError("a step of secure aggregation", expected=f"its {key}", found="none, or another one")
-    return value
+    return held
 
 
 def step_record(step: Step) -> ConfigRecord:

@@ -10,12 +10,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from privacy.errors import ProtocolError
+from privacy.sealing import Plaintext
+
+Readable = memoryview | Plaintext
+"""Bytes in memory, or in a sealed file."""
 
 DTYPES = {
     "float32": "F32", "float64": "F64", "int64": "I64", "int32": "I32", "uint32": "U32", "uint16": "U16", "uint8": "U8"
@@ -45,28 +50,57 @@ def read_tensors(data: memoryview) -> dict[str, NDArray[Any]]:
 
     Raises: ProtocolError for bytes that are not all accounted for, or a dtype that may not cross the wire.
     """
+    numbers = data.toreadonly()
+    return {name: place.array(numbers[place.start : place.end]) for name, place in places_in(data).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a tensor stands among the bytes of all, and what it is."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+    def array(self, data: memoryview) -> NDArray[Any]:
+        """The tensor whose bytes these are: where they lie, if they are aligned; read-only."""
+        flat = np.frombuffer(data, dtype=self.dtype) if data else np.empty(0, self.dtype)
+        found = np.require(flat, requirements="A").reshape(self.shape)
+        found.flags.writeable = False
+        return found
+
+
+def places_in(data: Readable) -> dict[str, Place]:
+    """Where each tensor stands in `data`, of which only the head is read.
+
+    Raises: ProtocolError for bytes that are not all accounted for, or a dtype that may not cross the wire.
+    """
     try:
-        size = int.from_bytes(data[:_LENGTH], "little")
+        size = int.from_bytes(_front(data, 0, _LENGTH), "little")
         if not len(data) >= _LENGTH + size or size > MAX_HEAD_BYTES:
             raise ValueError
-        entries = json.loads(bytes(data[_LENGTH : _LENGTH + size]), object_pairs_hook=_once)
-        return _in_place(entries, data[_LENGTH + size :].toreadonly())
+        entries = json.loads(_front(data, _LENGTH, size), object_pairs_hook=_once)
+        return _places(entries, _LENGTH + size, len(data))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise ProtocolError("a message's content", expected="safetensors", found="malformed bytes") from None
 
 
-def _in_place(entries: dict[str, Any], numbers: memoryview) -> dict[str, NDArray[Any]]:
-    found: dict[str, NDArray[Any]] = {}
-    at = 0
+def _front(data: Readable, at: int, size: int) -> bytes:
+    return bytes(data[at : at + size] if isinstance(data, memoryview) else data.read(at, size))
+
+
+def _places(entries: dict[str, Any], at: int, end_of_all: int) -> dict[str, Place]:
+    found: dict[str, Place] = {}
+    base = at
     for name, entry in sorted(entries.items(), key=lambda item: tuple(item[1]["data_offsets"])):
         dtype, shape, (start, end) = _NUMPY[entry["dtype"]], entry["shape"], entry["data_offsets"]
         whole = all(type(number) is int and number >= 0 for number in (*shape, start, end))
-        if not whole or start != at or end - start != math.prod(shape) * dtype.itemsize or end > len(numbers):
+        start, end = (base + start, base + end) if whole else (-1, -1)
+        if start != at or end - start != math.prod(shape) * dtype.itemsize or end > end_of_all:
             raise ValueError
-        flat = np.frombuffer(numbers[start:end], dtype=dtype) if end > start else np.empty(0, dtype)
-        found[name], at = np.require(flat, requirements="A").reshape(shape), end
-        found[name].flags.writeable = False
-    if at != len(numbers):
+        found[name], at = Place(dtype=dtype, shape=tuple(shape), start=start, end=end), end
+    if at != end_of_all:
         raise ValueError
     return {name: found[name] for name in entries}
 

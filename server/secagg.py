@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
-from numpy.typing import NDArray
 
 from privacy.errors import CloisterError, ProtocolError, QuorumError
 from privacy.secagg import (
@@ -35,7 +33,7 @@ from privacy.secagg import (
     Shares,
     read_signed,
 )
-from protocol.held import bytes_of
+from protocol.held import HeldArray, bytes_of
 from protocol.job import Job
 from protocol.messages import ARRAYS, CONFIG, SECAGG, TRAIN, Order, Refusal, SpentOnSums
 from protocol.payload import Arrays, arrays_record, in_float32
@@ -347,20 +345,35 @@ class _Adder:
         spent = SpentOnSums.of(content) if plan.noise is not None else None
         added = 0
         try:
-            for chunk in _chunks(lanes, plan):
+            for chunk in _Chunks(lanes, plan):
                 machine.add_chunk(self.accumulator, index, chunk)
                 added += 1
             after = machine.receive_input(seal, self.accumulator)
         except CloisterError:
-            self.accumulator.withdraw(index, list(islice(_chunks(lanes, plan), added)))
+            self.accumulator.withdraw(index, _Chunks(lanes, plan, added))
             raise
         if spent is not None:
             self.record.released(machine.session.site(index), spent)
         return after
 
 
-def _chunks(lanes: NDArray[Any], plan: SecAggPlan) -> Iterator[memoryview]:
-    """The chunks of an input, where they lie."""
-    width = plan.lane.lanes_per_chunk
-    for at in range(0, max(1, len(lanes)), width):
-        yield bytes_of(lanes[at : at + width])
+@dataclass(frozen=True)
+class _Chunks(Sequence[memoryview]):
+    """The chunks of an input, where they lie; of one that rests in its file, each is opened when it is taken.
+
+    `only`: the first so many (default: all).
+    """
+
+    lanes: HeldArray
+    plan: SecAggPlan
+    only: int | None = None
+
+    def __len__(self) -> int:
+        every = max(1, -(-self.lanes.shape[0] // self.plan.lane.lanes_per_chunk))
+        return every if self.only is None else self.only
+
+    def __getitem__(self, number: int) -> memoryview:  # type: ignore[override]
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        start = number * self.plan.lane.lanes_per_chunk
+        return bytes_of(self.lanes.stretch(start, min(start + self.plan.lane.lanes_per_chunk, self.lanes.shape[0])))

@@ -18,7 +18,7 @@ from protocol.messages import HELLO
 from server.layer import GridLayer
 
 SHORTEST_WAIT_S = 0.02
-LONGEST_WAIT_S = 0.25
+LONGEST_WAIT_S = 0.1
 
 
 @runtime_checkable

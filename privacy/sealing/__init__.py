@@ -7,6 +7,7 @@ Source: HPKE, RFC 9180 (2022); STREAM, Hoang, Reyhanitabar, Rogaway and Vizár (
 (FIPS 203, 2024) and X25519; Ed25519, RFC 8032 (2017).
 """
 
+from privacy.sealing.at_rest import Plaintext
 from privacy.sealing.closed import peek_header, verify_closed
 from privacy.sealing.common import CommonBody, Opened, open_message, seal_body, seal_naming
 from privacy.sealing.context import Direction, SealContext
@@ -30,6 +31,7 @@ __all__ = [
     "Identity",
     "Opened",
     "Opener",
+    "Plaintext",
     "Prekey",
     "PublicIdentity",
     "PublicPrekey",

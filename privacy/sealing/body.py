@@ -61,10 +61,13 @@ class Layout:
         """The bytes of all sealed chunks."""
         return self.plaintext_length + self.count * TAG_BYTES
 
+    def size(self, index: int) -> int:
+        """The plaintext bytes of chunk `index`."""
+        return min(CHUNK_BYTES, self.plaintext_length - index * CHUNK_BYTES)
+
     def sizes(self) -> Iterator[int]:
         """The plaintext bytes of each chunk, in order."""
-        for index in range(self.count):
-            yield min(CHUNK_BYTES, self.plaintext_length - index * CHUNK_BYTES)
+        return map(self.size, range(self.count))
 
 
 class Bound(Protocol):
@@ -92,13 +95,14 @@ class RootHash:
         self.count, self.index, self._suite = Layout(header.plaintext_length).count, 0, header.suite
         self._hash = hashlib.sha256(frame(ROOT_LABEL, header.hash(), commitment, u64(self.count)))
 
-    def nonce(self) -> bytes:
-        """That of the next chunk."""
-        return self.index.to_bytes(11, "big") + self._last()
+    def nonce(self, index: int | None = None) -> bytes:
+        """That of a chunk; of the next one where none is named."""
+        index = self.index if index is None else index
+        return index.to_bytes(11, "big") + self._last(index)
 
     def absorb(self, sealed: memoryview) -> None:
         """Takes the next sealed chunk."""
-        leaf = self._suite.leaf(frame(CHUNK_LABEL, u64(self.index), self._last()))
+        leaf = self._suite.leaf(frame(CHUNK_LABEL, u64(self.index), self._last(self.index)))
         leaf.update(sealed)
         self._hash.update(leaf.digest())
         self.index += 1
@@ -107,46 +111,50 @@ class RootHash:
         """The 32 bytes of all chunks that came."""
         return self._hash.digest()
 
-    def _last(self) -> bytes:
-        return b"\x01" if self.index == self.count - 1 else b"\x00"
+    def _last(self, index: int) -> bytes:
+        return b"\x01" if index == self.count - 1 else b"\x00"
 
 
 class BodyCipher:
     """Seals or opens the chunks of one message in order, and hashes what it passes.
 
-    `commitment` is the 32-byte key commitment of this file key under this header. A message is either sealed or opened
-    with one object; chunks never come twice.
+    `commitment` is the 32-byte key commitment of this file key under this header; `root_hash` that of the chunks that
+    came. A message is either sealed or opened with one object; chunks never come twice.
     """
 
     def __init__(self, file_key: bytes, header: Bound) -> None:
         header_hash = header.hash()
         self.commitment = _derive(file_key, header_hash, COMMITMENT_LABEL, COMMITMENT_BYTES)
         self._aead = AESGCM(_derive(file_key, header_hash, CHUNK_KEY_LABEL, 32))
-        self._root = RootHash(header, self.commitment)
+        self.root_hash = RootHash(header, self.commitment)
 
     def seal_chunk(self, plaintext: memoryview, out: memoryview) -> None:
         """Writes the next sealed chunk into `out`, which is 16 bytes longer than `plaintext`."""
-        self._aead.encrypt_into(self._root.nonce(), plaintext, None, out)
-        self._root.absorb(out)
+        self._aead.encrypt_into(self.root_hash.nonce(), plaintext, None, out)
+        self.root_hash.absorb(out)
 
     def open_chunk(self, sealed: memoryview, out: memoryview) -> None:
         """Writes the next chunk's plaintext into `out`, which is 16 bytes shorter than `sealed`.
 
         Raises: SealError if the chunk is changed, from another place, or wrongly marked as the last or not the last.
         """
+        self.open_at(self.root_hash.index, sealed, out)
+        self.root_hash.absorb(sealed)
+
+    def open_at(self, index: int, sealed: memoryview, out: memoryview) -> None:
+        """Writes the plaintext of chunk `index` into `out`, beside the root hash. Raises: as `open_chunk`."""
         try:
-            self._aead.decrypt_into(self._root.nonce(), sealed, None, out)
+            self._aead.decrypt_into(self.root_hash.nonce(index), sealed, None, out)
         except InvalidTag:
             raise SealError(
-                f"chunk {self._root.index + 1} of {self._root.count} does not open",
+                f"chunk {index + 1} of {self.root_hash.count} does not open",
                 expected="the sealed chunk of this place",
                 remedy="the message was changed, cut or reordered: fetch it again",
             ) from None
-        self._root.absorb(sealed)
 
     def root(self) -> bytes:
         """The root hash over header, commitment and all chunks that passed."""
-        return self._root.digest()
+        return self.root_hash.digest()
 
 
 def begin_sealing(

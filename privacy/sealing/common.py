@@ -23,7 +23,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from privacy.errors import SealError
+from privacy.sealing.at_rest import Plaintext, hashed_at_rest, stays_at_rest
 from privacy.sealing.body import (
+    CHUNK_BYTES,
     COMMITMENT_BYTES,
     TRAILER_BYTES,
     BodyCipher,
@@ -37,7 +39,15 @@ from privacy.sealing.encoding import BytesLike, as_view, frame, u16, u64
 from privacy.sealing.header import MAX_PLAINTEXT_BYTES, read_header
 from privacy.sealing.identity import Identity, PublicIdentity
 from privacy.sealing.memory import NAMING_BYTES, own_part, seal
-from privacy.sealing.pieces import Reader, Writer, check_end, open_chunks, seal_chunks, take_from, write_all
+from privacy.sealing.pieces import (
+    Reader,
+    Writer,
+    check_end,
+    open_chunks,
+    seal_chunks,
+    take_from,
+    write_all,
+)
 from privacy.sealing.prekeys import PublicPrekey, announcement
 from privacy.sealing.suites import (
     COMMON_SUITE,
@@ -81,13 +91,14 @@ class CommonBody:
 class Opened:
     """A message that was opened: suite, root hash, its own plaintext, and the common body's, None when it has none.
 
-    `prekeys`: those that it announces, in the order of use; none in suites without.
+    What is large and lies in a file stays there, sealed (`Plaintext`). `prekeys`: those that it announces, in the order
+    of use; none in suites without.
     """
 
     suite: SuiteId
     root: bytes
-    own: memoryview
-    common: memoryview | None = None
+    own: memoryview | Plaintext
+    common: memoryview | Plaintext | None = None
     prekeys: tuple[PublicPrekey, ...] = ()
 
 
@@ -136,7 +147,8 @@ def open_message(
 ) -> Opened:
     """Open the sealed message that `reader` holds, `size` bytes up to its end, with the common body that it names.
 
-    One buffer for each plaintext and one chunk beside it; neither leaves before all of it was verified.
+    One buffer for each plaintext and one chunk beside it, or the chunk alone where a large plaintext stays in its file;
+    neither leaves before all of it was verified.
 
     Guarantees: those of `open_sealed`; and a common body is the very one that the sender named to this recipient in
     this context, whole, with nothing after it.
@@ -154,19 +166,29 @@ def open_message(
             remedy="it was truncated or extended: fetch it again",
         )
     cipher = begin_opening(header, take_from(reader, COMMITMENT_BYTES), recipient)
-    plain = _buffer(header.plaintext_length)
-    open_chunks(reader, plain, cipher, layout)
+    plain = _taken(reader, cipher, header.plaintext_length)
     check_trailer(take_from(reader, TRAILER_BYTES), cipher.root(), sender)
-    prekeys, own = own_part(header, plain)
+    front = plain.read(0, min(len(plain), CHUNK_BYTES)) if isinstance(plain, Plaintext) else plain
+    prekeys, rest = own_part(header, front)
+    own = plain.after(len(front) - len(rest)) if isinstance(plain, Plaintext) else rest
     if not naming:
         check_end(reader)
-        return Opened(suite=header.suite, root=cipher.root(), own=own.toreadonly(), prekeys=prekeys)
-    key, root = bytes(plain[:FILE_KEY_BYTES]), bytes(plain[FILE_KEY_BYTES:NAMING_BYTES])
-    common = _open_body(reader, left, key, root).toreadonly()
-    return Opened(suite=header.suite, root=cipher.root(), own=own.toreadonly(), common=common, prekeys=prekeys)
+        return Opened(suite=header.suite, root=cipher.root(), own=own, prekeys=prekeys)
+    key, root = bytes(front[:FILE_KEY_BYTES]), bytes(front[FILE_KEY_BYTES:NAMING_BYTES])
+    common = _open_body(reader, left, key, root)
+    return Opened(suite=header.suite, root=cipher.root(), own=own, common=common, prekeys=prekeys)
 
 
-def _open_body(reader: Reader, size: int, key: bytes, root: bytes) -> memoryview:
+def _taken(reader: Reader, cipher: BodyCipher, length: int) -> memoryview | Plaintext:
+    """The plaintext of the chunks that come next: opened, or only hashed where it stays in its file."""
+    if stays_at_rest(reader, length):
+        return hashed_at_rest(reader, cipher, length)
+    plain = _buffer(length)
+    open_chunks(reader, plain, cipher, Layout(length))
+    return plain.toreadonly()
+
+
+def _open_body(reader: Reader, size: int, key: bytes, root: bytes) -> memoryview | Plaintext:
     """The plaintext of the body with this key and root hash, which a signed message has named."""
     magic, suite = take_from(reader, len(BODY_MAGIC)), int.from_bytes(take_from(reader, 2), "big")
     length = int.from_bytes(take_from(reader, 8), "big")
@@ -175,8 +197,8 @@ def _open_body(reader: Reader, size: int, key: bytes, root: bytes) -> memoryview
         raise SealError("this is not a common body", expected="bytes that start with cloister/v1/body and its suite")
     if length > MAX_PLAINTEXT_BYTES or size != BODY_HEADER_BYTES + layout.body_bytes:
         raise SealError("a common body has a wrong length", expected="that of its header", found=f"{size} bytes")
-    cipher, plain = BodyCipher(key, BodyHeader(suite=COMMON_SUITE, plaintext_length=length)), _buffer(length)
-    open_chunks(reader, plain, cipher, layout)
+    cipher = BodyCipher(key, BodyHeader(suite=COMMON_SUITE, plaintext_length=length))
+    plain = _taken(reader, cipher, length)
     check_end(reader)
     if cipher.root() != root:
         raise SealError(

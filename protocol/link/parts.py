@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from learning.storage import PRIVATE_FILE
 from privacy.errors import ProtocolError
+from privacy.windows import window
 from protocol.link.terms import BLOCK_BYTES, PIECE_BYTES, SYNC_BYTES
 
 DIGEST_LABEL = b"cloister/v1/link/digest"
@@ -127,26 +128,22 @@ def digest_of(path: Path, name: str, head: int = 0) -> Payload:
     with path.open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         cuts = [head, size - head] if 0 < head < size else [size]
-        return joined(name, *(_pieces_of(file, cut) for cut in cuts))
+        return joined(name, *(_pieces_of(file, at, cut) for at, cut in zip((0, head), cuts, strict=False)))
 
 
 def pieces_of(path: Path) -> Payload:
     """Reads a file and returns its size and its digest as a part, which is the same under every name."""
     with path.open("rb", buffering=0) as file:
-        return _pieces_of(file, os.fstat(file.fileno()).st_size)
+        return _pieces_of(file, 0, os.fstat(file.fileno()).st_size)
 
 
-def _pieces_of(file: FileIO, size: int) -> Payload:
-    pieces, buffer = Pieces(), memoryview(bytearray(min(BLOCK_BYTES, size)))
-    while size:
-        filled = 0
-        while filled < min(len(buffer), size):  # a raw file may hand out less than was asked for
-            count = file.readinto(buffer[filled : min(len(buffer), size)])
-            if not count:
-                raise OSError(errno.EIO, "a payload was cut while it was read")
-            filled += count
-        pieces.update(buffer[:filled])
-        size -= filled
+def _pieces_of(file: FileIO, start: int, size: int) -> Payload:
+    pieces = Pieces()
+    try:
+        for at in range(0, size, BLOCK_BYTES):
+            pieces.update(window(file, start + at, min(BLOCK_BYTES, size - at)))
+    except EOFError:
+        raise OSError(errno.EIO, "a payload was cut while it was read") from None
     return pieces.payload()
 
 

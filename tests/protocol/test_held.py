@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from privacy.errors import ProtocolError
-from protocol.held import HeldArray, SealedFile, reader_of, record_of
+from privacy.errors import ProtocolError, SealError
+from protocol.held import HeldArray, RestingArray, SealedFile, reader_of, record_of
 from protocol.payload import (
     COMMON_FROM_BYTES,
+    Float32,
     arrays_record,
     as_float32,
     decode_content,
@@ -22,7 +23,8 @@ from protocol.payload import (
     unwrap_sealed,
     wrap_sealed,
 )
-from protocol.tensors import DTYPES, head_of, read_tensors
+from protocol.tensors import DTYPES, head_of, places_in, read_tensors
+from tests.resting import resting, resting_arrays, resting_content
 
 SHAPES = [(), (0,), (1,), (3, 4), (0, 5), (2, 1, 3)]
 
@@ -147,9 +149,78 @@ def entry(start, end, *, dtype="F32", shape=None):
         pytest.param(described(b"\xff"), id="no-utf-8"),
     ],
 )
-def test_tensors_that_do_not_account_for_each_byte_once_are_refused(data):
+def test_tensors_that_do_not_account_for_each_byte_once_are_refused(data, tmp_path):
+    for given_as in (memoryview(data), resting(tmp_path / "body", data)):
+        with pytest.raises(ProtocolError):
+            places_in(given_as)
     with pytest.raises(ProtocolError):
         read_tensors(memoryview(data))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1,), (3, 4), (2, 1, 3), (70_000,)])
+def test_an_array_at_rest_is_to_flower_what_its_own_array_is(tmp_path, dtype, shape):
+    value = np.arange(np.prod(shape)).astype(dtype).reshape(shape)
+    content = RecordDict(
+        {"a": record_of({"x": HeldArray(value), "y": HeldArray(value[:1])}), "c": ConfigRecord({"k": 1})}
+    )
+    back = resting_content(tmp_path / "body", content)
+    found, flowers = back["a"]["x"], Array(value)
+    assert isinstance(found, RestingArray)
+    assert (found.dtype, found.shape, found.stype, found.data) == (
+        flowers.dtype, flowers.shape, flowers.stype, flowers.data
+    )  # fmt: skip
+    assert found.deflate() == flowers.deflate() and found.nbytes == value.nbytes
+    assert np.array_equal(found.numpy(), value) and np.array_equal(found.value, value)
+    assert not found.value.flags.writeable
+    assert np.array_equal(back["a"]["y"].value, value[:1]) and dict(back["c"]) == {"k": 1}
+    flat = value.reshape(-1)
+    for start, end in ((0, 0), (0, 1), (flat.size // 2, flat.size)):
+        assert np.array_equal(found.stretch(start, end), flat[start:end])
+        assert np.array_equal(HeldArray(value).stretch(start, end), flat[start:end])
+
+
+def test_small_arrays_do_not_rest_and_large_ones_hold_nothing(tmp_path):
+    arrays = {"small": np.ones(10, np.float32), "large": np.ones(60_000, np.float32)}
+    record = resting_arrays(tmp_path / "body", arrays, small=40)
+    assert not isinstance(record["small"], RestingArray) and isinstance(record["large"], RestingArray)
+    (tmp_path / "body").write_bytes(bytes((tmp_path / "body").stat().st_size))  # the very file, overwritten
+    assert record["small"].value.tolist() == [1.0] * 10
+    with pytest.raises(SealError):
+        _ = record["large"].value
+
+
+@pytest.mark.parametrize("rests", [False, True])
+def test_named_float32_arrays_are_taken_one_by_one_or_in_stretches(tmp_path, rests):
+    arrays = {
+        "x": np.arange(7, dtype=np.float32),
+        "none": np.zeros((0, 3), np.float32),
+        "y": np.ones((2, 3), np.float32),
+    }
+    found = Float32(resting_arrays(tmp_path / "body", arrays) if rests else arrays_record(arrays))
+    assert found.shapes == {"x": (7,), "none": (0, 3), "y": (2, 3)} and list(found) == list(arrays) and len(found) == 3
+    assert all(np.array_equal(found[name], value) for name, value in arrays.items())
+    stretches = [(name, at, part.tolist()) for name, at, part in found.stretches(4)]
+    assert stretches == [
+        ("x", 0, [0.0, 1.0, 2.0, 3.0]), ("x", 4, [4.0, 5.0, 6.0]), ("y", 0, [1.0] * 4), ("y", 4, [1.0] * 2)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_number_at_rest_that_is_not_finite_is_refused_where_it_is_taken(tmp_path, bad):
+    arrays = {"good": np.ones(5, np.float32), "bad": np.asarray([1, bad, 1], np.float32)}
+    record = resting_arrays(tmp_path / "body", arrays)
+    found = record_arrays(record)
+    assert found["good"].tolist() == [1.0] * 5
+    with pytest.raises(ProtocolError, match="array bad; expected finite"):
+        _ = found["bad"]
+    assert not np.isfinite(Float32(record)["bad"]).all()
+
+
+def test_arrays_at_rest_are_float32(tmp_path):
+    record = resting_content(tmp_path / "body", RecordDict({"a": record_of({"x": HeldArray(np.ones(9))})}))["a"]
+    with pytest.raises(ProtocolError, match="expected float32; found float64"):
+        record_arrays(record)
 
 
 def test_a_content_in_parts_is_the_content_of_all_and_no_record_stands_in_two():

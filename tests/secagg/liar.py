@@ -125,7 +125,7 @@ class Attempt:
         for site in sites:
             answer = self.ask(site, Step.MASK, self.deliveries[site].to_bytes())
             seal = read_signed(InputSeal, self.word(site, "mask", answer))
-            self.inputs[site] = input_of(answer, self.session.plan.lane.dtype)
+            self.inputs[site] = input_of(answer, self.session.plan.lane.dtype).value
             self.coordinator.add_chunk(self.accumulator, self.index[site], self.inputs[site].tobytes())
             self.coordinator = self.coordinator.receive_input(seal, self.accumulator)
         self.coordinator, self.sets = self.coordinator.close_inputs(self.accumulator)

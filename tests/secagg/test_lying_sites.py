@@ -51,7 +51,7 @@ def masked_otherwise(federation, change=None, **fields):
     me = federation.site(LIAR).identity
 
     def said(content):
-        seal, lanes = read_signed(InputSeal, word_of(content)).message, input_of(content, "<u4").copy()
+        seal, lanes = read_signed(InputSeal, word_of(content)).message, input_of(content, "<u4").numpy()
         if change is not None:
             lanes = change(lanes)
         seal = replace(seal, **{"digest": blake3(lanes.tobytes()).digest(), **fields})

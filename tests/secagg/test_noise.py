@@ -174,7 +174,7 @@ def test_the_charge_is_on_the_ledger_before_the_input_and_a_restart_sends_the_sa
     assert SpentOnSums.of(answer).releases == 1
     stored = liar.machine_of(ONE, attempt).to_bytes()
     assert kept == [stored, stored]
-    assert len(input_of(answer, "<u4")) == attempt.session.plan.lanes
+    assert input_of(answer, "<u4").shape == (attempt.session.plan.lanes,)
     refuses(federation, ONE, lambda: attempt.ask(ONE, Step.MASK, word), match="cannot follow")
 
 

@@ -2,21 +2,27 @@
 
 import gc
 import itertools
+import mmap
 import tracemalloc
 import weakref
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from privacy.errors import ConfigError, ProtocolError, QuorumError
+from privacy.errors import ConfigError, ProtocolError, QuorumError, SealError
 from protocol.messages import ARRAYS, CONFIG, HELLO, METRICS, OUTCOME, TRAIN, WEIGHT, Order, Outcome, Status
-from protocol.payload import arrays_record, record_arrays
+from protocol.payload import Float32, arrays_record, record_arrays
+from server import sums
 from server.layer import GridLayer
 from server.record import RunRecord
 from server.rounds import Share
-from server.summing import LARGEST, MOST_SITES, STEP, Sum, SummingGrid
+from server.summing import SummingGrid
+from server.sums import LARGEST, MOST_SITES, STEP, STRETCH, Sum
 from tests.memory_grid import MemoryGrid
+from tests.resting import resting_arrays
 
 SHAPES = {"bias": (3,), "weight": (4, 3)}
 
@@ -24,6 +30,10 @@ SHAPES = {"bias": (3,), "weight": (4, 3)}
 def drawn(seed, scale=1.0):
     rng = np.random.default_rng(seed)
     return {name: (scale * rng.standard_normal(shape)).astype(np.float32) for name, shape in SHAPES.items()}
+
+
+def float32(update):
+    return Float32(arrays_record(update))
 
 
 MODEL = drawn(99)
@@ -114,10 +124,10 @@ def test_the_mean_equals_a_slow_mean_in_float64(scale, count):
     updates, weights = [drawn(seed, scale) for seed in range(count)], WEIGHTS[:count]
     total = Sum(MODEL)
     for update, weight in zip(updates, weights, strict=True):
-        total.add(update, weight)
+        total.add(float32(update), weight)
     expected = slow_mean(updates, weights)
-    for name, value in total._sums.items():
-        exact = value / (2.0**40 * total.weight) + MODEL[name].astype(np.float64)
+    for name, steps in total._named(total._sums).items():
+        exact = steps / (2.0**40 * total.weight) + MODEL[name].astype(np.float64)
         assert np.allclose(exact, expected[name], rtol=1e-9, atol=1e-11)
         assert np.array_equal(total.mean_onto(MODEL)[name], exact.astype(np.float32))
         assert np.allclose(total.mean_onto(MODEL)[name], expected[name], rtol=2**-23, atol=1e-9)
@@ -207,7 +217,7 @@ def test_the_sum_of_the_most_sites_at_the_largest_entry_does_not_overflow():
     model = {"x": np.zeros(2, dtype=np.float32)}
     largest, total = {"x": np.asarray([LARGEST, -LARGEST], dtype=np.float32)}, Sum(model)
     for _ in range(MOST_SITES):
-        total.add(largest, 1.0)
+        total.add(float32(largest), 1.0)
     assert total.mean_onto(model)["x"].tolist() == [LARGEST, -LARGEST]
 
 
@@ -222,20 +232,20 @@ def test_more_sites_than_the_sum_can_hold_are_refused():
 @pytest.mark.parametrize("weight", [0.0, -1.0, 1.0000001, float("nan"), float("inf")])
 def test_a_weight_outside_its_bounds_is_refused_and_the_sum_is_unchanged(weight):
     total = Sum(MODEL)
-    total.add(drawn(1), 1.0)
+    total.add(float32(drawn(1)), 1.0)
     before = total.mean_onto(MODEL)
     with pytest.raises(ConfigError):
-        total.add(drawn(2), weight)
+        total.add(float32(drawn(2)), weight)
     assert same_bits(total.mean_onto(MODEL), before)
 
 
 def test_an_update_refused_in_its_last_array_leaves_the_first_ones_unadded():
     total, update = Sum(MODEL), drawn(2)
-    total.add(drawn(1), 1.0)
+    total.add(float32(drawn(1)), 1.0)
     before = total.mean_onto(MODEL)
     update["weight"][0, 0] = np.nan
     with pytest.raises(ProtocolError):
-        total.add(update, 1.0)
+        total.add(float32(update), 1.0)
     assert same_bits(total.mean_onto(MODEL), before)
     assert total.weight == 1.0
 
@@ -330,14 +340,14 @@ def test_the_memory_of_a_round_does_not_grow_with_the_number_of_sites():
     assert peak(24) - peak(4) < 4 * 250_000  # less than one more update, where 20 more would be 20 MB
 
 
-@pytest.mark.parametrize("size", [0, 1, STEP - 1, STEP, STEP + 1, 2 * STEP + 3])
+@pytest.mark.parametrize("size", [0, 1, 2, 3, STEP - 1, STEP, STEP + 1, 2 * STEP + 3, STRETCH - 1, STRETCH + 1])
 def test_a_sum_in_stretches_is_the_sum_of_all_entries_at_once(size):
     random = np.random.default_rng(size)
     model = {"x": random.standard_normal(size).astype(np.float32)}
     updates, weights = [random.standard_normal(size).astype(np.float32) for _ in range(3)], [1.0, 0.25, 0.7]
     total = Sum(model)
     for update, weight in zip(updates, weights, strict=True):
-        total.add({"x": update}, weight)
+        total.add(float32({"x": update}), weight)
     steps = sum(
         np.rint(u.astype(np.float64) * (w * 2.0**40)).astype(np.int64) for u, w in zip(updates, weights, strict=True)
     )
@@ -346,8 +356,88 @@ def test_a_sum_in_stretches_is_the_sum_of_all_entries_at_once(size):
     assert np.array_equal(total.turned_onto(model)["x"], expected)
 
 
+def test_updates_at_rest_are_added_as_those_in_memory_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(sums, "STRETCH", 5)
+    one, other = Sum(MODEL), Sum(MODEL)
+    for seed, weight in enumerate(WEIGHTS):
+        one.add(float32(drawn(seed)), weight)
+        other.add(Float32(resting_arrays(tmp_path / str(seed), drawn(seed))), weight)
+    assert same_bits(other.turned_onto(MODEL), one.turned_onto(MODEL))
+
+
+@pytest.mark.parametrize("place", range(15))
+@pytest.mark.parametrize("bad", [np.nan, -2 * LARGEST])
+def test_an_update_at_rest_that_is_refused_anywhere_leaves_nothing_in_the_sum(tmp_path, monkeypatch, place, bad):
+    monkeypatch.setattr(sums, "STRETCH", 2)
+    total, update = Sum(MODEL), drawn(2, scale=1e-3)
+    total.add(float32(drawn(1)), 0.3)
+    before = total._sums.copy()
+    where = ("bias", (place,)) if place < 3 else ("weight", divmod(place - 3, 3))
+    update[where[0]][where[1]] = bad
+    with pytest.raises(ProtocolError, match=where[0]):
+        total.add(Float32(resting_arrays(tmp_path / "update", update)), 1 / 3)
+    assert np.array_equal(total._sums, before) and total.weight == 0.3
+
+
+def changed_after(path, arrays, reads):
+    """An update at rest whose file is overwritten once `reads` stretches were taken."""
+
+    class Changing(Float32):
+        def stretches(self, most):
+            for number, stretch in enumerate(super().stretches(most)):
+                yield stretch
+                if number + 1 == reads:
+                    path.write_bytes(bytes(path.stat().st_size))
+
+    return Changing(resting_arrays(path, arrays))
+
+
+def test_an_update_that_cannot_be_taken_back_ends_the_round(tmp_path, monkeypatch):
+    monkeypatch.setattr(sums, "STRETCH", 30_000)
+    model = {"x": np.zeros(100_000, dtype=np.float32)}
+    total, untouched, ones = Sum(model), Sum(model), {"x": np.ones(100_000, dtype=np.float32)}
+    with pytest.raises(OSError, match="cannot be read again"):
+        total.add(changed_after(tmp_path / "update", ones, 2), 1.0)
+    update = Float32(resting_arrays(tmp_path / "other", ones))
+    (tmp_path / "other").write_bytes(bytes((tmp_path / "other").stat().st_size))
+    with pytest.raises(SealError):
+        untouched.add(update, 1.0)
+    assert not untouched._sums.any()
+
+
+HALVES = [0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 2.0**50 - 0.5, 0.5 - 2.0**50]
+
+
+@pytest.mark.parametrize("value", [*HALVES, 0.49999997, 0.0, -0.0])
+def test_a_number_is_rounded_to_the_nearest_to_even_where_two_are_as_near(value):
+    found = np.zeros(1, dtype=np.int64)
+    sums._Steps().add(found, np.asarray([1.0], dtype=np.float32), value)
+    assert found[0] == round(value)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(-LARGEST, LARGEST, width=32), st.floats(2.0**-20, 1.0))
+def test_any_number_is_rounded_as_python_rounds(value, weight):
+    found = np.zeros(1, dtype=np.int64)
+    sums._Steps().add(found, np.asarray([value], dtype=np.float32), weight * 2.0**40)
+    assert found[0] == round(float(np.float32(value)) * (weight * 2.0**40))
+
+
+@pytest.mark.parametrize("size", [1, 1023, 1024, 1025, 4096, 300_000])
+def test_the_memory_behind_a_result_is_given_back(size):
+    model = {"x": np.ones(size, dtype=np.float32)}
+    total = Sum(model)
+    total._sums[:] = -1
+    total.weight = 1.0
+    memory = total._memory
+    assert np.array_equal(total.turned_onto(model)["x"], np.full(size, 1 - 2.0**-40, dtype=np.float32))
+    assert not memory._bytes[-(-4 * size // mmap.PAGESIZE) * mmap.PAGESIZE :].any()
+
+
 def test_a_sum_that_was_turned_onto_the_model_is_used_up():
     total = Sum(MODEL)
-    total.add(drawn(1), 1.0)
-    total.turned_onto(MODEL)
-    assert total._sums == {}
+    total.add(float32(drawn(1)), 1.0)
+    assert same_bits(total.turned_onto(MODEL), {name: MODEL[name] + update for name, update in drawn(1).items()})
+    for again in (lambda: total.turned_onto(MODEL), lambda: total.add(float32(drawn(1)), 1.0)):
+        with pytest.raises(ConfigError, match="turned onto"):
+            again()

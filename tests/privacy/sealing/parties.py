@@ -2,10 +2,12 @@
 
 import hashlib
 import io
+import tempfile
 import tracemalloc
 from dataclasses import replace
+from unittest import mock
 
-from privacy.sealing import Direction, Identity, SealContext, open_message, open_sealed, open_stream, seal
+from privacy.sealing import Direction, Identity, SealContext, at_rest, open_message, open_sealed, open_stream, seal
 
 COORDINATOR, SITE, OTHER, STRANGER = (Identity.generate() for _ in range(4))
 CONTEXT = SealContext(
@@ -39,7 +41,25 @@ def open_as_message(sealed, *, context=CONTEXT, sender=SITE, recipient=COORDINAT
     return bytes(found.own)
 
 
-EVERY_WAY = [open_in_memory, open_from_file, open_as_message]
+def open_at_rest(sealed, *, context=CONTEXT, sender=SITE, recipient=COORDINATOR):
+    with tempfile.TemporaryFile(buffering=0) as file:
+        file.write(sealed)
+        file.seek(0)
+        return _read_at_rest(file, len(sealed), context, sender, recipient)
+
+
+def open_at_rest_in_memory(sealed, *, context=CONTEXT, sender=SITE, recipient=COORDINATOR):
+    with io.BytesIO(sealed) as reader:
+        return _read_at_rest(reader, len(sealed), context, sender, recipient)
+
+
+def _read_at_rest(reader, size, context, sender, recipient):
+    with reader, mock.patch.object(at_rest, "SMALL_BYTES", 0):
+        found = open_message(reader, size, context=context, sender=sender.public(), recipient=recipient)
+    return bytes(found.own.read(0, len(found.own)))
+
+
+EVERY_WAY = [open_in_memory, open_from_file, open_as_message, open_at_rest, open_at_rest_in_memory]
 
 
 def peak_bytes(action):

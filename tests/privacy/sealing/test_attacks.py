@@ -103,7 +103,7 @@ def test_extension_is_refused(open_it, extra):
 def test_swapped_chunks_are_refused(open_it):
     sealed, step = sealed_message(2 * CHUNK + 1), CHUNK + 16
     one, two = sealed[CHUNKS_AT : CHUNKS_AT + step], sealed[CHUNKS_AT + step : CHUNKS_AT + 2 * step]
-    with pytest.raises(SealError, match="chunk 1 of 3"):
+    with pytest.raises(SealError, match=r"chunk 1 of 3|root hash"):
         open_it(sealed[:CHUNKS_AT] + two + one + sealed[CHUNKS_AT + 2 * step :])
 
 

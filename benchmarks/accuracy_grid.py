@@ -208,7 +208,7 @@ def federate(job: Job, sites: Sequence[SiteOf], test: Examples) -> Metrics:
 def rounds_of(job: Job, sites: Sequence[SiteOf]) -> Iterator[dict[str, NDArray[np.float32]]]:
     """The model after each round."""
     plan = model_plan(job, base_of(job))
-    model = task_of(plan.task).build(plan)
+    model = task_of(plan.task).start(plan)
     state, weight = get_state(model), sum(site.size for site in sites)
     for number in range(1, job.federation.rounds + 1):
         total = {name: np.zeros(value.shape, dtype=np.float64) for name, value in state.items()}

@@ -23,7 +23,7 @@ def train_alone(plan: ModelPlan, training: TrainingPlan, examples: Examples) -> 
     Without the proximal term, which holds a round's model near the federation's, and without differential privacy: what
     is trained so has to stay with whoever holds the examples. Raises: TrainingError as `train_round` does.
     """
-    model, own = task_of(plan.task).build(plan), replace(training, proximal_mu=0.0)
+    model, own = task_of(plan.task).start(plan), replace(training, proximal_mu=0.0)
     for number in range(1, training.rounds + 1):
         train_round(model, examples, own, number)
     return model

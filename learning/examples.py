@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from learning.base import Base
-from learning.model import PADDED_POSITIONS, mean_of_tokens
+from learning.model import PADDED_POSITIONS, load_encoder, mean_of_tokens
 from learning.options import TrainingPlan
 from privacy.errors import ConfigError
 
@@ -26,6 +26,7 @@ Progress = Callable[[int, int], None]
 """Called with (done, total), in examples."""
 Tokeniser = Callable[[Sequence[str]], list[list[int]]]
 
+SHORT_TEXT_TOKENS = 32
 _TEXTS_AT_ONCE = 512
 _VECTORS_AT_ONCE = 64
 
@@ -202,3 +203,12 @@ def sentence_vectors(
             if progress is not None:
                 progress(done, len(examples))
     return out if out is not None else np.empty((0, 0), dtype=np.float32)
+
+
+def text_vectors(base: Base, texts: Sequence[str]) -> NDArray[np.float32]:
+    """What the frozen base makes of a few short texts: mean token vectors, float32 (N, d)."""
+    tokeniser, pad = load_tokeniser(base, SHORT_TEXT_TOKENS)
+    ids, offsets = tokenise(texts, tokeniser)
+    none = np.zeros(len(texts), dtype=np.int64)
+    examples = TokenExamples(ids, offsets, none, np.arange(len(texts), dtype=np.int64), pad)
+    return sentence_vectors(load_encoder(base), examples, torch.device("cpu"))

@@ -27,6 +27,8 @@ State = dict[str, NDArray[np.float32]]
 HEAD_PREFIX = "head."
 PADDED_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
 """Model types whose positions count from the padding id on."""
+LABEL_SCALE = 20.0
+"""What a cosine is multiplied by to be a logit (Reimers and Gurevych's library sentence-transformers has the same)."""
 _ABSOLUTE_POSITIONS = frozenset({"bert", "electra", "ernie", "roberta", "xlm-roberta", "camembert"})
 
 
@@ -34,7 +36,7 @@ class Head(nn.Module):
     """Linear classifier on a pooled sentence vector, float32 (B, d) -> logits float32 (B, K).
 
     The vector is scaled to the norm sqrt(d), so that its entries are of order one whatever the encoder, and so that
-    one record's gradient is bounded before any clip. The weights start at zero: the first model is the same everywhere.
+    one record's gradient is bounded before any clip. The weights start at zero, or from the labels (`start_from`).
     """
 
     def __init__(self, width: int, labels: int, dropout: float = 0.0) -> None:
@@ -43,6 +45,15 @@ class Head(nn.Module):
         self.linear = nn.Linear(width, labels)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
+
+    def start_from(self, vectors: NDArray[np.float32]) -> None:
+        """Begin with a vector for each label, (K, d): a text's first logits are its cosines with them, times 20.
+
+        What the labels' names say is public: a model that begins there has spent nothing (measured in docs/privacy.md).
+        """
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-6)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.from_numpy(unit * (LABEL_SCALE / vectors.shape[1] ** 0.5)))
 
     def forward(self, vectors: Tensor) -> Tensor:
         vectors = vectors.float()

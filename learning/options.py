@@ -32,6 +32,13 @@ class Tune(StrEnum):
     FULL = "full"
 
 
+class HeadStart(StrEnum):
+    """What the head holds before the first step: nothing, or what the labels say."""
+
+    ZERO = "zero"
+    LABELS = "labels"
+
+
 class Optimiser(StrEnum):
     SGD = "sgd"
     ADAMW = "adamw"
@@ -53,7 +60,8 @@ class Precision(StrEnum):
 class ModelPlan:
     """What must be known to build the model. `labels` is the number of outputs; `dropout` a fraction.
 
-    lora_frozen_a: of each pair of adapters, B A, only B is tuned.
+    lora_frozen_a: of each pair of adapters, B A, only B is tuned. label_texts: what each label says, where the head
+    starts from that; empty: at zero.
     """
 
     base: Base
@@ -64,6 +72,7 @@ class ModelPlan:
     lora_rank: int = 8
     lora_alpha: int = 16
     lora_frozen_a: bool = False
+    label_texts: tuple[str, ...] = ()
     dropout: float = 0.0
     seed: int = 0
 

@@ -15,7 +15,7 @@ from typing import Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from learning.options import TaskKind
+from learning.options import HeadStart, TaskKind
 from privacy.errors import ConfigError
 from protocol.job_sections import (
     NO_PROFILE,
@@ -62,6 +62,12 @@ class Job(Section):
     anonymisation: AnonymisationSection = AnonymisationSection()
 
     @model_validator(mode="after")
+    def _a_head_starts_from_labels_of_texts(self) -> Self:
+        if self.model.head_start is HeadStart.LABELS and self.task.kind is not TaskKind.CLASSIFY:
+            raise ValueError("model.head_start: expected zero with task.kind = tag; found labels")
+        return self
+
+    @model_validator(mode="after")
     def _a_masked_update_is_never_looked_at(self) -> Self:
         if self.secagg.enabled and self.federation.strategy.needs_single_updates:
             raise ValueError(
@@ -84,6 +90,8 @@ class Job(Section):
         values = self.model_dump(mode="json")
         if self.task.kind is TaskKind.CLASSIFY:
             del values["columns"]["spans"]  # a role of other tasks; so such a job's digest is that of earlier versions
+        if self.model.head_start is HeadStart.ZERO:
+            del values["model"]["head_start"]  # as above
         if self.noise == NoiseSection():
             del values["noise"]  # as above
         return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -11,7 +11,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from learning.options import Optimiser, Precision, Schedule, TaskKind, Tune
+from learning.options import HeadStart, Optimiser, Precision, Schedule, TaskKind, Tune
 from privacy.dp import WHOLE_SITE
 
 
@@ -133,6 +133,12 @@ class ModelSection(Section):
         False,
         description="LoRA: of each pair only B is tuned, A stays as it was drawn from the seed; noise is then added "
         "to half as many numbers, and the mean of the sites' B is the mean of what they do",
+    )
+    head_start: HeadStart = Field(
+        HeadStart.ZERO,
+        description="classify: zero, or labels: the head begins with what the base itself makes of the labels' names, "
+        "which are public, so that it costs no privacy; for labels that say what they mean",
+        strict=False,
     )
     max_tokens: int = Field(
         128, ge=8, le=512, description="tokens read at once; longer texts are cut (tag: windows that overlap)"

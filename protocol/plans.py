@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from learning.base import Base, find_base
-from learning.options import ModelPlan, TaskKind, TrainingPlan, Tune
+from learning.options import HeadStart, ModelPlan, TaskKind, TrainingPlan, Tune
 from learning.rows import Columns
 from privacy.dp import Plan, calibrate
 from protocol.job import RECORD_UNIT, Embeddings, Job, StrategyName
@@ -25,9 +27,15 @@ def model_plan(job: Job, base: Base) -> ModelPlan:
         lora_rank=job.model.lora_rank,
         lora_alpha=job.model.lora_alpha,
         lora_frozen_a=job.model.lora_frozen_a,
+        label_texts=_said(job.task.labels) if job.model.head_start is HeadStart.LABELS else (),
         dropout=job.model.dropout,
         seed=job.training.seed,
     )
+
+
+def _said(labels: Sequence[str]) -> tuple[str, ...]:
+    """Labels as they would be said: `card_arrival` is "card arrival"."""
+    return tuple(" ".join(label.replace("_", " ").replace("-", " ").split()) or label for label in labels)
 
 
 def caches_vectors(job: Job) -> bool:

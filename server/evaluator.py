@@ -92,7 +92,7 @@ class Evaluator:
 
     def _model_now(self) -> nn.Module:
         if self._model is None:
-            self._model = self._task.build(self.plan)
+            self._model = self._task.start(self.plan)
         return self._model
 
     def _profile(self) -> Profile | None:

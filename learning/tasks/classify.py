@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from safetensors.numpy import save_file
 from torch import nn
 
-from learning.examples import Examples, TokenExamples, VectorExamples, load_tokeniser, sentence_vectors, tokenise
+from learning.examples import (
+    Examples,
+    TokenExamples,
+    VectorExamples,
+    load_tokeniser,
+    sentence_vectors,
+    text_vectors,
+    tokenise,
+)
 from learning.metrics import measure
 from learning.model import (
     Classifier,
@@ -34,6 +43,13 @@ class _Classify:
     def build(self, plan: ModelPlan) -> nn.Module:
         """A bare head where the trunk is frozen, since its vectors are cached; else encoder and head."""
         return build_head(plan) if plan.tune is Tune.HEAD else build_classifier(plan)
+
+    def start(self, plan: ModelPlan) -> nn.Module:
+        model = self.build(plan)
+        if plan.label_texts:
+            head = model if isinstance(model, Head) else model.head
+            cast(Head, head).start_from(text_vectors(plan.base, plan.label_texts))
+        return model
 
     def store(self, read: ReadRecords, recipe: Recipe, shelf: Shelf, report: StageProgress) -> None:
         if read.labels is None:

@@ -29,6 +29,9 @@ class _Tag:
         """Encoder and head. A frozen trunk runs each time: to keep a vector for every piece would be too much."""
         return build_tagger(plan)
 
+    def start(self, plan: ModelPlan) -> nn.Module:
+        return self.build(plan)
+
     def store(self, read: ReadRecords, recipe: Recipe, shelf: Shelf, report: StageProgress) -> None:
         if len(read.entities) != len(read.texts):
             raise DataError("the data set has no column of spans", remedy="map the role spans to a column")

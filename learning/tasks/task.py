@@ -21,6 +21,9 @@ class Task(Protocol):
     def build(self, plan: ModelPlan) -> nn.Module:
         """The fresh model that is trained and exchanged; what is not tuned is frozen."""
 
+    def start(self, plan: ModelPlan) -> nn.Module:
+        """The model that a run begins with: `build`, and the head at what the labels say where the plan has it."""
+
     def store(self, read: ReadRecords, recipe: Recipe, shelf: Shelf, report: StageProgress) -> None:
         """Turn records into examples and put them on a shelf."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
 
-from learning.base import Base
-from learning.examples import TokenExamples
+from learning.base import Base, open_base
+from learning.examples import TokenExamples, load_tokeniser, tokenise
 from learning.model import (
     Classifier,
     Head,
@@ -31,6 +33,7 @@ from learning.model import (
     set_state,
 )
 from learning.options import Tune
+from learning.tasks.classify import CLASSIFY
 from privacy.errors import ProtocolError, TrainingError
 from tests.learning.tiny import FAMILIES, PAD, make_family, model_plan, token_examples
 from tests.tiny_base import TinyBase
@@ -98,6 +101,47 @@ def test_the_first_model_says_nothing_whatever_the_seed(families: dict[str, Base
         logits = model(**_examples(families["bert"]).inputs(np.arange(5), CPU))
     assert (logits.shape, logits.dtype) == ((5, 3), torch.float32)
     assert torch.equal(logits, torch.zeros(5, 3))
+
+
+LABELS = ("chest pain", "mild", "left lung seen today")
+TEXTS = ("pain in the left lung", "severe skin", "mild", "note 7 8 9 seen today")
+
+
+@pytest.mark.parametrize("tune", Tune)
+def test_a_model_that_starts_from_its_labels_reads_a_text_by_its_cosine_with_them(
+    tiny_base: TinyBase, tune: Tune
+) -> None:
+    base = open_base(tiny_base.folder, "tiny")
+    model = CLASSIFY.start(replace(model_plan(base, tune, seed=5), label_texts=LABELS)).eval()
+    encoder, (tokeniser, pad) = load_encoder(base), load_tokeniser(base, 32)
+
+    def vector(text: str) -> Tensor:  # one text at a time, without padding
+        with torch.no_grad():
+            hidden: Tensor = encoder(input_ids=torch.tensor(tokeniser([text]))).last_hidden_state
+        return hidden[0].double().mean(0)
+
+    expected = [[20 * float(cosine_similarity(vector(text), vector(each), dim=0)) for each in LABELS] for text in TEXTS]
+    ids, offsets = tokenise(TEXTS, tokeniser)
+    rows = np.arange(len(TEXTS), dtype=np.int64)
+    inputs = TokenExamples(ids, offsets, rows, rows, pad).inputs(rows, CPU)
+    with torch.no_grad():
+        found = model(mean_of_tokens(encoder, inputs)) if tune is Tune.HEAD else model(**inputs)
+    assert np.allclose(found.numpy(), expected, atol=2e-4)
+    assert found[2].argmax() == 1 and float(found[2, 1]) == pytest.approx(20, abs=1e-3)  # it says what its label says
+    assert not get_state(model)["head.linear.bias"].any()
+
+
+@pytest.mark.parametrize("tune", Tune)
+def test_without_what_its_labels_say_a_model_starts_as_it_is_built(families: dict[str, Base], tune: Tune) -> None:
+    plan = model_plan(families["bert"], tune)
+    started, built = get_state(CLASSIFY.start(plan)), get_state(CLASSIFY.build(plan))
+    assert all(np.array_equal(started[name], built[name]) for name in built) and started.keys() == built.keys()
+
+
+def test_a_label_without_a_vector_starts_at_zero() -> None:
+    head = Head(4, 2)
+    head.start_from(np.array([[3.0, 0.0, 4.0, 0.0], [0.0] * 4], dtype=np.float32))
+    assert head.linear.weight.tolist() == [[6.0, 0.0, 8.0, 0.0], [0.0] * 4]
 
 
 def _tuned_names(model: nn.Module) -> set[str]:

@@ -8,9 +8,11 @@ from fractions import Fraction
 import pytest
 from pydantic import BaseModel
 
+from learning.base import open_base
 from learning.options import TaskKind
 from privacy.errors import ConfigError
 from protocol.job import Job, job_from_canonical, parse_job, read_job
+from protocol.plans import model_plan
 from protocol.template import job_template
 
 MINIMAL = 'name = "j"\n[task]\nlabels = ["a", "b"]\n'
@@ -171,8 +173,8 @@ def changed(section, name):
         "linked": '["mrn"]', "text": '"t"', "label": '"l"', "spans": None, "base": '"other"', "sha256": f'"{"a" * 64}"',
         "tune": '"full"', "embeddings": '"trained"', "strategy": '"fedadam"', "weights": '"equal"',
         "optimiser": '"sgd"', "schedule": '"constant"', "precision": '"bf16"', "enabled": "false",
-        "lane_bits": "16", "lora_frozen_a": "true", "unit": '"patient_id"', "max_records_per_unit": None,
-        "profile": '"strict"',
+        "lane_bits": "16", "lora_frozen_a": "true", "head_start": '"labels"', "unit": '"patient_id"',
+        "max_records_per_unit": None, "profile": '"strict"',
     }  # fmt: skip
     value = others.get(name, "numeric")
     if section == "noise" and name == "enabled":
@@ -232,6 +234,30 @@ def test_a_role_of_another_task_is_no_part_of_what_crosses_the_wire():
     assert "spans" not in job().canonical()
     assert job().digest() == job("[columns]\nspans = 'marks'\n").digest()
     assert job_from_canonical(job().canonical(), "x") == job()
+
+
+def test_a_head_that_starts_at_zero_is_no_part_of_what_crosses_the_wire():
+    """So that such a job is the one of earlier versions, and an older site refuses one that starts from the labels."""
+    assert "head_start" not in job().canonical()
+    starting = job("[model]\nhead_start = 'labels'\n")
+    assert '"head_start":"labels"' in starting.canonical()
+    assert job_from_canonical(starting.canonical(), "x") == starting
+
+
+def test_a_tagger_does_not_start_from_labels():
+    with pytest.raises(ConfigError, match="head_start"):
+        parse_job(TAGGER + "[model]\nhead_start = 'labels'\n", "x")
+
+
+def test_labels_are_read_as_they_would_be_said(tiny_base):
+    labels = '["card_arrival", "Top-up  failed", "___"]'
+    text = f'name = "j"\n[task]\nlabels = {labels}\n[model]\nhead_start = "labels"\n'
+    assert model_plan(parse_job(text, "x"), open_base(tiny_base.folder, "tiny")).label_texts == (
+        "card arrival",
+        "Top up failed",
+        "___",
+    )
+    assert model_plan(job(), open_base(tiny_base.folder, "tiny")).label_texts == ()
 
 
 def test_a_tagger_has_one_type_or_more_and_its_column_is_part_of_its_digest():

@@ -47,9 +47,10 @@ FindSite = Callable[[Context], Site]
 def sealing_mod(find_site: FindSite) -> Mod:
     """A Flower mod around everything else: inside it are plain records, outside sealed bytes.
 
-    Order of checks: the envelope's place, then signature, recipient and every chunk, then freshness on disk, with which
-    the prekey that opened the request is gone; only then is the content decoded. A request that fails one of them
-    raises, and nothing was acted on.
+    Order of checks: the envelope's place, then signature, recipient and every chunk as it was sealed, then freshness on
+    disk, with which the prekey that opened the request is gone; only then is the content decoded. A request that fails
+    one of them raises, and nothing was acted on. Of a large content a chunk is opened where it is read: one that its
+    sender sealed wrongly is refused there, and the request is used up.
     """
 
     def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:

@@ -28,12 +28,12 @@ def train_update(site: Site, granted: Granted, state: Arrays) -> dict[str, NDArr
     Raises: what data, training and privacy raise; nothing has left the site then.
     """
     number = granted.order.round
+    model = _build(granted)
+    set_state(model, state)  # a model that does not fit is refused before a record is read
     prepared = training_examples(
         site, granted.job, granted.base, lambda stage, done, total: site.progress(number, stage, done, total)
     )
     write_json(site.state / "hidden.json", prepared.hidden.to_dict())
-    model = _build(granted)
-    set_state(model, state)
     training = training_plan(granted.job, granted.published_size)
 
     def on_step(done: int, total: int) -> None:

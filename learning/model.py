@@ -214,6 +214,17 @@ def get_state(model: nn.Module) -> State:
     return {name: named[name].detach().to("cpu", torch.float32).numpy().copy() for name in sorted(named)}
 
 
+def _float32(name: str, value: NDArray[np.float32], parameter: nn.Parameter) -> NDArray[np.float32]:
+    """One array of a state. Raises: ProtocolError as `set_state`."""
+    if tuple(parameter.shape) != value.shape:
+        raise ProtocolError(name, expected=f"shape {tuple(parameter.shape)}", found=f"{value.shape}")
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(value, dtype=np.float32)
+    if not np.isfinite(array).all():
+        raise ProtocolError(name, expected="finite numbers", found="some that are not")
+    return array
+
+
 def set_state(model: nn.Module, state: Mapping[str, NDArray[np.float32]]) -> None:
     """Write a state into the tuned parameters.
 
@@ -226,14 +237,8 @@ def set_state(model: nn.Module, state: Mapping[str, NDArray[np.float32]]) -> Non
         raise ProtocolError(
             "the model's state", expected=f"{len(named)} arrays", found=f"missing {missing[:3]}, unknown {extra[:3]}"
         )
-    arrays: State = {}
     for name, parameter in named.items():
-        if tuple(parameter.shape) != state[name].shape:
-            raise ProtocolError(name, expected=f"shape {tuple(parameter.shape)}", found=f"{state[name].shape}")
-        with np.errstate(over="ignore"):
-            arrays[name] = np.ascontiguousarray(state[name], dtype=np.float32)
-        if not np.isfinite(arrays[name]).all():
-            raise ProtocolError(name, expected="finite numbers", found="some that are not")
+        _float32(name, state[name], parameter)
     with torch.no_grad():
-        for name, parameter in named.items():
-            parameter.copy_(torch.tensor(arrays[name]))
+        for name, parameter in named.items():  # taken once more, as the state may lie where each is opened when taken
+            parameter.copy_(torch.tensor(_float32(name, state[name], parameter)))

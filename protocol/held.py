@@ -64,7 +64,8 @@ class HeldArray(Array):
 
 
 class RestingArray(HeldArray):
-    """An array whose numbers lie in a sealed file: they are opened whenever they are asked for, and held by who asked.
+    """An array whose numbers lie sealed, in a file or in memory: they are opened whenever they are asked for, and held
+    by who asked.
 
     What opens them raises SealError, and OSError from the file.
     """

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,11 @@ def record_arrays(record: ArrayRecord) -> Arrays:
     return Float32(record, finite=True)
 
 
+def shapes_of(arrays: Arrays) -> dict[str, tuple[int, ...]]:
+    """The shapes by name; nothing that rests is opened for them."""
+    return arrays.shapes if isinstance(arrays, Float32) else {name: value.shape for name, value in arrays.items()}
+
+
 class Float32(Mapping[str, NDArray[np.float32]]):
     """Flower's record as named float32 arrays, read-only, where they lie. Those that rest in a sealed file are opened
     whenever one is taken: nobody holds all of them who does not keep them.
@@ -89,9 +94,12 @@ class Float32(Mapping[str, NDArray[np.float32]]):
         """The shapes by name; nothing is opened for them."""
         return {name: held.shape for name, held in self._held.items()}
 
-    def stretches(self, most: int) -> Iterator[tuple[str, int, NDArray[np.float32]]]:
-        """All entries in their order, at most so many at a time: an array's name, the first one's place, and they."""
-        for name, held in self._held.items():
+    def stretches(self, most: int, names: Iterable[str]) -> Iterator[tuple[str, int, NDArray[np.float32]]]:
+        """All entries of these arrays, one array after the other, at most so many at a time: the array's name, the
+        first one's place in it, and they: (up to most,).
+        """
+        for name in names:
+            held = self._held[name]
             size = math.prod(held.shape)
             for start in range(0, size, most):
                 yield name, start, held.stretch(start, min(start + most, size))

@@ -7,6 +7,7 @@ Its steps cross the wire under one kind of message; each carries the step's name
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -24,7 +25,7 @@ from privacy.secagg.fitting import Asked, fit
 from privacy.secagg.plan import MAX_SITES, MIN_COHORT
 from protocol.held import HeldArray, bytes_of
 from protocol.job import Job
-from protocol.payload import Arrays, held_array
+from protocol.payload import Arrays, held_array, shapes_of
 from protocol.records import array_record, config_record
 
 TURN, WORD, INPUT, ROSTER = "turn", "word", "input", "roster"
@@ -173,7 +174,7 @@ def model_digest(job: Job, model: Arrays) -> bytes:
 
 def dimensions_of(model: Arrays) -> int:
     """Coordinates of an update of this model."""
-    return sum(value.size for value in model.values())
+    return sum(map(math.prod, shapes_of(model).values()))
 
 
 def flat(arrays: Arrays) -> NDArray[np.float32]:

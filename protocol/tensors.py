@@ -28,6 +28,8 @@ DTYPES = {
 """What may cross the wire: NumPy's names, and those of safetensors."""
 _NUMPY = {ours: np.dtype(name) for name, ours in DTYPES.items()}
 MAX_HEAD_BYTES = 1 << 26
+MOST_DIMENSIONS = 32
+MOST_ENTRIES = 1 << 48
 _LENGTH = 8
 
 
@@ -97,6 +99,8 @@ def _places(entries: dict[str, Any], at: int, end_of_all: int) -> dict[str, Plac
         dtype, shape, (start, end) = _NUMPY[entry["dtype"]], entry["shape"], entry["data_offsets"]
         whole = all(type(number) is int and number >= 0 for number in (*shape, start, end))
         start, end = (base + start, base + end) if whole else (-1, -1)
+        if len(shape) > MOST_DIMENSIONS or math.prod(filter(None, shape)) > MOST_ENTRIES:  # NumPy has no such shape
+            raise ValueError
         if start != at or end - start != math.prod(shape) * dtype.itemsize or end > end_of_all:
             raise ValueError
         found[name], at = Place(dtype=dtype, shape=tuple(shape), start=start, end=end), end

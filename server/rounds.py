@@ -14,7 +14,7 @@ from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from privacy.errors import CloisterError, ProtocolError, QuorumError
+from privacy.errors import CloisterError, ProtocolError, QuorumError, SealError
 from protocol.link.terms import Failure
 from protocol.messages import ARRAYS, METRICS, WEIGHT, Outcome, Refusal, Status
 from protocol.records import array_record, metric_record
@@ -77,6 +77,11 @@ def _done(reply: Message, site: str, record: RunRecord) -> RecordDict | None:
         record.dropped(Drop(site=site, code=outcome.code, reason=outcome.reason))
         return None
     return reply.content
+
+
+def code_of(error: CloisterError) -> Refusal:
+    """The code under which a site is dropped whose answer is not to be used."""
+    return Refusal.SEAL if isinstance(error, SealError) else Refusal.PROTOCOL
 
 
 def too_few(record: RunRecord, round_number: int, taken: int, fewest: int) -> QuorumError:

@@ -41,10 +41,11 @@ from privacy.sealing import (
 )
 from protocol.addressing import EVERY_SITE, answer_context, request_context
 from protocol.held import SealedFile, Write, reader_of
-from protocol.messages import HELLO, Order, Outcome, Refusal, refused
+from protocol.messages import HELLO, Order, Outcome, refused
 from protocol.payload import decode_content, encode_content, sealed_array, split_common, wrap_sealed
 from server.layer import GridLayer
 from server.prekeys import RoundSecrets, SitePrekeys
+from server.rounds import code_of
 
 STEP = 2
 """Sequence numbers of a request: its own, and the next one for the case that it has to be asked once more."""
@@ -197,8 +198,7 @@ class SealingGrid(GridLayer):
                 return False
             reply.content = self._answer(site, node, opened)
         except CloisterError as error:
-            code = Refusal.SEAL if isinstance(error, SealError) else Refusal.PROTOCOL
-            reply.content = refused(self._site_of.get(node, ""), code, str(error))
+            reply.content = refused(self._site_of.get(node, ""), code_of(error), str(error))
         return True
 
     def _once_more(self, asked: _Asked, site: str, sending: _Sending) -> None:

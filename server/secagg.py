@@ -56,7 +56,7 @@ from protocol.secagg import (
 from server.layer import GridLayer
 from server.noise import noise_values
 from server.record import Drop, RunRecord
-from server.rounds import Share, answers, arrays_of, one_reply, spent_of, too_few
+from server.rounds import Share, answers, arrays_of, code_of, one_reply, spent_of, too_few
 
 FINAL = frozenset({Refusal.POLICY, Refusal.BUDGET, Refusal.CONFIG, Refusal.DATA})
 """Refusals that another attempt does not change."""
@@ -289,7 +289,7 @@ class _Round:
             if take is _advert and node not in self.trained:
                 self.record.replied(site, spent_of(content))
         except CloisterError as error:
-            self.record.dropped(Drop(site=site, code=Refusal.PROTOCOL, reason=str(error)))
+            self.record.dropped(Drop(site=site, code=code_of(error), reason=str(error)))
             return machine, False
         return after, True
 

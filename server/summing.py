@@ -16,11 +16,11 @@ from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from privacy.errors import CloisterError, ConfigError
-from protocol.messages import ARRAYS, TRAIN, Order, Refusal
+from protocol.messages import ARRAYS, TRAIN, Order
 from protocol.payload import Float32, arrays_record, in_float32
 from server.layer import GridLayer
 from server.record import Drop, RunRecord
-from server.rounds import Share, answers, arrays_of, one_reply, spent_of, too_few
+from server.rounds import Share, answers, arrays_of, code_of, one_reply, spent_of, too_few
 from server.sums import MOST_SITES, Sum
 
 
@@ -71,7 +71,7 @@ class SummingGrid(GridLayer):
             spent = spent_of(content)
             total.add(Float32(arrays_of(content)), share.weight)  # it refuses what is not finite
         except CloisterError as error:
-            self._record.dropped(Drop(site=share.site, code=Refusal.PROTOCOL, reason=str(error)))
+            self._record.dropped(Drop(site=share.site, code=code_of(error), reason=str(error)))
             return
         self._record.replied(share.site, spent)
         self._record.counted([share.site])

@@ -7,6 +7,7 @@ written over the sum. The coordinator holds the model and the sum, however many 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import mmap
@@ -60,7 +61,7 @@ class Sum:
             raise ProtocolError("an update", expected="the arrays of the model", found="others")
         added = 0
         try:
-            for at, values in _checked(update):
+            for at, values in self._checked(update):
                 self._steps.add(self._sums[at : at + values.size], values, weight * SCALE)
                 added = at + values.size
         except (CloisterError, OSError):
@@ -77,7 +78,7 @@ class Sum:
         return self._named(moved)
 
     def turned_onto(self, model: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-        """What `mean_onto` gives, in the memory of this sum, whose end it is. Raises: ConfigError a second time.
+        """What `mean_onto` gives, in the memory of this sum, whose end it is. Raises: ConfigError the next time.
 
         The two halves of all entries are turned at once, each into the front half of its own memory: a float32 never
         overwrites an int64 that is still to be read.
@@ -111,7 +112,7 @@ class Sum:
 
     def _take_back(self, update: Float32, added: int, factor: float) -> None:
         """Subtract what was added: rounding is the same both ways, so that nothing is left of it."""
-        entries, end = _checked(update), 0
+        entries, end = self._checked(update), 0
         try:
             while end < added:
                 at, values = next(entries)
@@ -120,22 +121,21 @@ class Sum:
         except (CloisterError, OSError):
             raise OSError(errno.EIO, "an update that was added in part cannot be read again") from None
 
+    def _checked(self, update: Float32) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """The entries of an update in stretches, in the model's order, each with its place. Raises: as `add`."""
+        at = 0
+        for name, _, values in update.stretches(STRETCH, self._shapes):
+            if not (values.max() <= LARGEST and values.min() >= -LARGEST):  # NaN is neither
+                raise ProtocolError(f"an update's {name}", expected=f"entries up to {LARGEST:g}", found="larger ones")
+            yield at, values
+            at += values.size
+
     def _named(self, flat: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         found, at = {}, 0
         for name, shape in self._shapes.items():
             size = math.prod(shape)
             found[name], at = flat[at : at + size].reshape(shape), at + size
         return found
-
-
-def _checked(update: Float32) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """The entries of an update in stretches, each with its place among all. Raises: as `Sum.add`."""
-    at = 0
-    for name, _, values in update.stretches(STRETCH):
-        if not (values.max() <= LARGEST and values.min() >= -LARGEST):  # NaN is neither
-            raise ProtocolError(f"an update's {name}", expected=f"entries up to {LARGEST:g}", found="larger ones")
-        yield at, values
-        at += values.size
 
 
 def _flat(model: Mapping[str, NDArray[np.float32]]) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -153,7 +153,7 @@ class _Memory:
         self.size = size
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         self._map = mmap.mmap(-1, max(size, mmap.PAGESIZE), flags=flags)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(AttributeError, OSError):  # a wish: not every system has them
             self._map.madvise(mmap.MADV_HUGEPAGE)
         self._bytes = np.frombuffer(self._map, dtype=np.uint8, count=size)
         self._touching = threading.Thread(target=self._touch, name="touch", daemon=True)

@@ -36,3 +36,9 @@ def resting_content(path, content, small=0):
 def resting_arrays(path, arrays, small=0) -> ArrayRecord:
     """Named arrays that rest in a file."""
     return resting_content(path, {ARRAYS: arrays_record(arrays)}, small)[ARRAYS]
+
+
+def everything_rests(monkeypatch) -> None:
+    """Have small messages and small arrays stay sealed as well, as large ones do."""
+    monkeypatch.setattr(at_rest, "SMALL_BYTES", 0)
+    monkeypatch.setattr(payload, "SMALL_BYTES", 0)

@@ -6,26 +6,36 @@ after that a chunk opens at its own place, in any order (its nonce is its place)
 then one chunk.
 
 Between the two readings a file must be the same one. Whoever could write to it meanwhile changes nothing without the
-chunk key: a changed chunk does not open. With the key there are its sender, whose words they are, and its recipient.
+chunk key: each chunk is read into memory of this process and opened there, and a changed one does not open. The key is
+with the sender, whose words they are, and with the recipients: of a common body, with every site of the round.
 """
 
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterator
 from io import BytesIO, FileIO
 from typing import TypeGuard
 
 from privacy.errors import SealError
+from privacy.positioned import read_at
 from privacy.sealing.body import CHUNK_BYTES, TAG_BYTES, BodyCipher, Layout
 from privacy.sealing.pieces import BATCH_CHUNKS, Reader
-from privacy.windows import window
 
 SMALL_BYTES = 1 << 20
 """What is smaller is opened at once: it costs no memory to speak of."""
 
 
-Sealed = FileIO | memoryview
+class _File:
+    """A file that stays open as long as somebody reads it, under a number of its own."""
+
+    def __init__(self, fileno: int) -> None:
+        self.fileno = os.dup(fileno)
+        weakref.finalize(self, os.close, self.fileno)
+
+
+Sealed = _File | memoryview
 """Where sealed chunks lie."""
 
 
@@ -62,25 +72,25 @@ class Plaintext:
         """
         if not 0 <= at <= at + len(out) <= len(self):
             raise ValueError("beyond the end of a plaintext")
-        at += self._skipped
+        at, buffer = at + self._skipped, _buffer()
         while out:
             first, inside = divmod(at, CHUNK_BYTES)
             if inside or len(out) < self._layout.size(first):
                 taken = min(self._layout.size(first) - inside, len(out))
-                out[:taken] = self._chunk(first)[inside : inside + taken]
+                out[:taken] = self._chunk(first, buffer)[inside : inside + taken]
                 at, out = at + taken, out[taken:]
                 continue
             last = max(first + 1, min(first + BATCH_CHUNKS, (at + len(out)) // CHUNK_BYTES))
-            for index, sealed in _chunks_in(self._sealed, self._start, self._layout, range(first, last)):
+            for index, sealed in _chunks_in(self._sealed, self._start, self._layout, range(first, last), buffer):
                 size = len(sealed) - TAG_BYTES
                 self._cipher.open_at(index, sealed, out[:size])
                 at, out = at + size, out[size:]
 
-    def _chunk(self, index: int) -> memoryview:
+    def _chunk(self, index: int, buffer: memoryview) -> memoryview:
         """One chunk, of which a part is read; whoever reads on needs the rest of it next."""
         known, chunk = self._last
         if known != index:
-            ((_, sealed),) = _chunks_in(self._sealed, self._start, self._layout, range(index, index + 1))
+            ((_, sealed),) = _chunks_in(self._sealed, self._start, self._layout, range(index, index + 1), buffer)
             chunk = memoryview(bytearray(len(sealed) - TAG_BYTES))
             self._cipher.open_at(index, sealed, chunk)
             self._last = (index, chunk)
@@ -100,18 +110,28 @@ def hashed_at_rest(reader: FileIO | BytesIO, cipher: BodyCipher, length: int) ->
     """
     layout, start, root = Layout(length), reader.tell(), cipher.root_hash
     # The bytes that a BytesIO was made of are handed out again without a copy.
-    source = memoryview(reader.getvalue()) if isinstance(reader, BytesIO) else FileIO(os.dup(reader.fileno()))
+    source = memoryview(reader.getvalue()) if isinstance(reader, BytesIO) else _File(reader.fileno())
+    buffer = _buffer()
     for first in range(0, layout.count, BATCH_CHUNKS):
-        for _, sealed in _chunks_in(source, start, layout, range(first, min(first + BATCH_CHUNKS, layout.count))):
+        indices = range(first, min(first + BATCH_CHUNKS, layout.count))
+        for _, sealed in _chunks_in(source, start, layout, indices, buffer):
             root.absorb(sealed)
     reader.seek(start + layout.body_bytes)
     return Plaintext(source, start, cipher, length)
 
 
-def _chunks_in(source: Sealed, start: int, layout: Layout, indices: range) -> Iterator[tuple[int, memoryview]]:
-    """Sealed chunks that follow each other, where the system holds them; the first of all stands at `start`.
+def _buffer() -> memoryview:
+    return memoryview(bytearray(BATCH_CHUNKS * (CHUNK_BYTES + TAG_BYTES)))
 
-    Raises: SealError when it ends before.
+
+def _chunks_in(
+    source: Sealed, start: int, layout: Layout, indices: range, buffer: memoryview
+) -> Iterator[tuple[int, memoryview]]:
+    """Up to 16 sealed chunks that follow each other; the first of all stands at `start`.
+
+    Those of a file are brought into `buffer`, which nobody else writes to, until the next ones are.
+
+    Raises: SealError when the message ends before; OSError from the file.
     """
     sizes = [layout.size(index) + TAG_BYTES for index in indices]
     begin, at = start + indices.start * (CHUNK_BYTES + TAG_BYTES), 0
@@ -119,7 +139,8 @@ def _chunks_in(source: Sealed, start: int, layout: Layout, indices: range) -> It
         if isinstance(source, memoryview):
             batch = source[begin : begin + sum(sizes)]
         else:
-            batch = window(source, begin, sum(sizes))
+            batch = buffer[: sum(sizes)]
+            read_at(source.fileno, begin, batch)
     except EOFError:
         batch = memoryview(b"")
     if len(batch) != sum(sizes):

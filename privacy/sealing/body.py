@@ -119,7 +119,7 @@ class BodyCipher:
     """Seals or opens the chunks of one message in order, and hashes what it passes.
 
     `commitment` is the 32-byte key commitment of this file key under this header; `root_hash` that of the chunks that
-    came. A message is either sealed or opened with one object; chunks never come twice.
+    came. A message is either sealed or opened with one object, in order; `open_at` alone takes chunks in any order.
     """
 
     def __init__(self, file_key: bytes, header: Bound) -> None:

@@ -91,7 +91,7 @@ class CommonBody:
 class Opened:
     """A message that was opened: suite, root hash, its own plaintext, and the common body's, None when it has none.
 
-    What is large and lies in a file stays there, sealed (`Plaintext`). `prekeys`: those that it announces, in the order
+    What is large stays sealed where it lies (`Plaintext`). `prekeys`: those that it announces, in the order
     of use; none in suites without.
     """
 
@@ -147,8 +147,8 @@ def open_message(
 ) -> Opened:
     """Open the sealed message that `reader` holds, `size` bytes up to its end, with the common body that it names.
 
-    One buffer for each plaintext and one chunk beside it, or the chunk alone where a large plaintext stays in its file;
-    neither leaves before all of it was verified.
+    One buffer for each plaintext and one chunk beside it, or chunks alone where a large plaintext stays sealed; neither
+    leaves before all of it was verified.
 
     Guarantees: those of `open_sealed`; and a common body is the very one that the sender named to this recipient in
     this context, whole, with nothing after it.

@@ -74,7 +74,8 @@ class Accumulator:
     def withdraw(self, site: int, received: Sequence[BytesLike]) -> None:
         """Takes a half input back: `received` are the chunks that were added, in their order.
 
-        Raises: Fault of this side if they are not the same chunks; then nothing is changed.
+        Raises: Fault of this side if they are not the same chunks; then nothing is changed. What taking a chunk raises
+        is raised; the sum has half an input in it then, and is never unmasked.
         """
         intake = self._intakes.get(site, _Intake())
         digest = content_hash()

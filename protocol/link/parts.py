@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from learning.storage import PRIVATE_FILE
 from privacy.errors import ProtocolError
-from privacy.windows import window
+from privacy.positioned import read_at
 from protocol.link.terms import BLOCK_BYTES, PIECE_BYTES, SYNC_BYTES
 
 DIGEST_LABEL = b"cloister/v1/link/digest"
@@ -138,10 +138,12 @@ def pieces_of(path: Path) -> Payload:
 
 
 def _pieces_of(file: FileIO, start: int, size: int) -> Payload:
-    pieces = Pieces()
+    pieces, buffer = Pieces(), memoryview(bytearray(min(BLOCK_BYTES, size)))
     try:
         for at in range(0, size, BLOCK_BYTES):
-            pieces.update(window(file, start + at, min(BLOCK_BYTES, size - at)))
+            block = buffer[: min(BLOCK_BYTES, size - at)]
+            read_at(file.fileno(), start + at, block)
+            pieces.update(block)
     except EOFError:
         raise OSError(errno.EIO, "a payload was cut while it was read") from None
     return pieces.payload()

@@ -14,9 +14,16 @@ from protocol.messages import HELLO, OUTCOME, TRAIN, Order
 from protocol.payload import decode_content, encode_content, unwrap_sealed, wrap_sealed
 from tests.federation import RUN, Federation
 from tests.memory_grid import Envelope, flipped
+from tests.resting import everything_rests
 
 SITE = "site-01"
 PRIVATE = {"privacy": {"enabled": True, "epsilon": 6.0}, "federation": {"rounds": 3}}
+
+
+@pytest.fixture(autouse=True, params=["opened at once", "at rest"])
+def where_contents_lie(request, monkeypatch):
+    if request.param == "at rest":
+        everything_rests(monkeypatch)
 
 
 @pytest.fixture(scope="module")

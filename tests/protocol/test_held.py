@@ -128,6 +128,9 @@ def entry(start, end, *, dtype="F32", shape=None):
         pytest.param(described({"x": entry(0, 4, shape=[2])}, b"1234"), id="another-shape"),
         pytest.param(described({"x": entry(0, 4, shape=[-1])}, b"1234"), id="a-shape-below-zero"),
         pytest.param(described({"x": entry(0, 4, shape=[-1, -1])}, b"1234"), id="two-shapes-below-zero"),
+        pytest.param(described({"x": entry(0, 4, shape=[1] * 65)}, b"1234"), id="more-dimensions-than-numpy-has"),
+        pytest.param(described({"x": entry(0, 0, shape=[0, 2**70])}), id="a-shape-beyond-any-memory"),
+        pytest.param(described({"x": entry(0, 0, shape=[2**40, 2**40, 0])}), id="a-product-beyond-any-memory"),
         pytest.param(described({"x": entry(0, 4, shape=[1.0])}, b"1234"), id="a-broken-shape"),
         pytest.param(described({"x": entry(0, 4, shape="1")}, b"1234"), id="a-shape-of-text"),
         pytest.param(described(b'{"x":{"dtype":"F32","shape":[true],"data_offsets":[0,4]}}', b"1234"), id="true"),
@@ -153,8 +156,9 @@ def test_tensors_that_do_not_account_for_each_byte_once_are_refused(data, tmp_pa
     for given_as in (memoryview(data), resting(tmp_path / "body", data)):
         with pytest.raises(ProtocolError):
             places_in(given_as)
-    with pytest.raises(ProtocolError):
-        read_tensors(memoryview(data))
+    for read in (read_tensors, decode_content):
+        with pytest.raises(ProtocolError):
+            read(memoryview(data))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -200,7 +204,7 @@ def test_named_float32_arrays_are_taken_one_by_one_or_in_stretches(tmp_path, res
     found = Float32(resting_arrays(tmp_path / "body", arrays) if rests else arrays_record(arrays))
     assert found.shapes == {"x": (7,), "none": (0, 3), "y": (2, 3)} and list(found) == list(arrays) and len(found) == 3
     assert all(np.array_equal(found[name], value) for name, value in arrays.items())
-    stretches = [(name, at, part.tolist()) for name, at, part in found.stretches(4)]
+    stretches = [(name, at, part.tolist()) for name, at, part in found.stretches(4, arrays)]
     assert stretches == [
         ("x", 0, [0.0, 1.0, 2.0, 3.0]), ("x", 4, [4.0, 5.0, 6.0]), ("y", 0, [1.0] * 4), ("y", 4, [1.0] * 2)
     ]  # fmt: skip

@@ -10,11 +10,18 @@ from privacy.errors import ProtocolError
 from privacy.secagg import InputSeal, Reveal, Signed, read_signed, shamir
 from protocol.secagg import WORD, input_of, word_of, word_record
 from server.record import EventKind, RunRecord
+from tests.resting import everything_rests
 from tests.secagg.masked import Kept, Script, lost, masked, mean_of, off_by, size_of, vector
 
 LIAR = "site-02"
 STEPS = {"train": 1, "share": 2, "mask": 3, "attest": 4, "unmask": 5}
 LATE = ("attest", "unmask")
+
+
+@pytest.fixture(autouse=True, params=["opened at once", "at rest"])
+def where_contents_lie(request, monkeypatch):
+    if request.param == "at rest":
+        everything_rests(monkeypatch)
 
 
 def four(tmp_path, base, **secagg):

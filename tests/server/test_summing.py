@@ -379,12 +379,21 @@ def test_an_update_at_rest_that_is_refused_anywhere_leaves_nothing_in_the_sum(tm
     assert np.array_equal(total._sums, before) and total.weight == 0.3
 
 
+@pytest.mark.parametrize("rests", [False, True])
+def test_an_update_is_added_by_name_in_whatever_order_it_comes(tmp_path, rests):
+    other_way = dict(reversed(drawn(1).items()))
+    total = Sum(MODEL)
+    total.add(Float32(resting_arrays(tmp_path / "u", other_way)) if rests else float32(other_way), 1.0)
+    assert list(other_way) != list(MODEL)
+    assert same_bits(total.turned_onto(MODEL), {name: MODEL[name] + update for name, update in drawn(1).items()})
+
+
 def changed_after(path, arrays, reads):
     """An update at rest whose file is overwritten once `reads` stretches were taken."""
 
     class Changing(Float32):
-        def stretches(self, most):
-            for number, stretch in enumerate(super().stretches(most)):
+        def stretches(self, most, names):
+            for number, stretch in enumerate(super().stretches(most, names)):
                 yield stretch
                 if number + 1 == reads:
                     path.write_bytes(bytes(path.stat().st_size))

@@ -11,6 +11,7 @@ from flwr.app import Message
 
 from privacy.sealing import CommonBody, Direction, SealContext, seal_body, seal_naming
 from protocol.held import SealedFile
+from protocol.link import parts
 from protocol.link.flower import node_of
 from protocol.link.parts import (
     BLOCK_BYTES,
@@ -293,3 +294,17 @@ def test_a_store_of_the_release_before_goes_on_with_its_tasks(tmp_path: Path) ->
     assert again.task(task).order == order
     assert again.task(task).body is None
     assert Store(tmp_path).push(order, b"sealed") == task
+
+
+def test_a_payload_that_is_cut_while_it_is_read_is_an_error_and_not_the_end_of_the_process(tmp_path, monkeypatch):
+    """A site may send again while its last transfer is being looked at."""
+    path, whole = tmp_path / "p", parts.read_at
+    path.write_bytes(bytes(3 << 20))
+
+    def cutting(fileno, start, out):
+        whole(fileno, start, out)
+        os.truncate(path, 1000)
+
+    monkeypatch.setattr(parts, "read_at", cutting)
+    with pytest.raises(OSError, match="cut while"):
+        digest_of(path, "n")

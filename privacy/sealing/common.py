@@ -39,15 +39,7 @@ from privacy.sealing.encoding import BytesLike, as_view, frame, u16, u64
 from privacy.sealing.header import MAX_PLAINTEXT_BYTES, read_header
 from privacy.sealing.identity import Identity, PublicIdentity
 from privacy.sealing.memory import NAMING_BYTES, own_part, seal
-from privacy.sealing.pieces import (
-    Reader,
-    Writer,
-    check_end,
-    open_chunks,
-    seal_chunks,
-    take_from,
-    write_all,
-)
+from privacy.sealing.pieces import Reader, Writer, check_end, open_chunks, seal_chunks, take_from, write_all
 from privacy.sealing.prekeys import PublicPrekey, announcement
 from privacy.sealing.suites import (
     COMMON_SUITE,
@@ -180,7 +172,7 @@ def open_message(
 
 
 def _taken(reader: Reader, cipher: BodyCipher, length: int) -> memoryview | Plaintext:
-    """The plaintext of the chunks that come next: opened, or only hashed where it stays in its file."""
+    """The plaintext of the chunks that come next: opened, or only hashed where it stays sealed."""
     if stays_at_rest(reader, length):
         return hashed_at_rest(reader, cipher, length)
     plain = _buffer(length)

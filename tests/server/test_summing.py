@@ -22,7 +22,7 @@ from server.rounds import Share
 from server.summing import SummingGrid
 from server.sums import LARGEST, MOST_SITES, STEP, STRETCH, Sum
 from tests.memory_grid import MemoryGrid
-from tests.resting import resting_arrays
+from tests.resting import resting_arrays, resting_content
 
 SHAPES = {"bias": (3,), "weight": (4, 3)}
 
@@ -412,6 +412,24 @@ def test_an_update_that_cannot_be_taken_back_ends_the_round(tmp_path, monkeypatc
     with pytest.raises(SealError):
         untouched.add(update, 1.0)
     assert not untouched._sums.any()
+
+
+def test_a_site_that_sealed_wrongly_is_left_out_by_its_own_code_and_nothing_of_it_is_in_the_sum(tmp_path, monkeypatch):
+    """Half of its update is in the sum when the chunk is reached; the other sites' mean is theirs alone."""
+    monkeypatch.setattr(sums, "STRETCH", 20_000)
+    rng, path = np.random.default_rng(5), tmp_path / "liar"
+    model, honest, bad = ({"x": rng.standard_normal(90_000).astype(np.float32)} for _ in range(3))
+    answers = {1: answer(honest), 2: resting_content(path, answer(bad), small=1000)}
+    with path.open("r+b") as file:
+        file.seek(26 + 3 * (65_536 + 16))
+        file.write(b"something else")
+    record = RunRecord()
+    grid = SummingGrid(Sites(answers), shares=shares([1.0, 1.0]), min_sites=1, record=record)
+    found = list(grid.send_and_receive(requests([1, 2], model)))
+    total = Sum(model)
+    total.add(float32(honest), 1.0)
+    assert same_bits(mean_of(found), total.turned_onto(model))
+    assert [(drop.site, str(drop.code)) for drop in record.rounds[-1].dropped] == [("site-2", "seal")]
 
 
 HALVES = [0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 2.0**50 - 0.5, 0.5 - 2.0**50]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,28 +27,39 @@ class Normals:
 
     def __init__(self, stream: SecureStream) -> None:
         self._stream = stream
+        self._words = np.empty(4 * STREAM_CHUNK, dtype="<u8")
 
     def draw(self, count: int, device: torch.device) -> Tensor:
         """`count` independent standard normals, float64 (count,), on `device`."""
         out = torch.empty(count, dtype=torch.float64, device=device)
+        uniform = torch.empty(4 * min(count, STREAM_CHUNK), dtype=torch.float64, device=device)
         for start in range(0, count, STREAM_CHUNK):
             part = out[start : start + STREAM_CHUNK]
-            _box_muller(self._stream, part)
+            words = self._words[: 4 * len(part)]
+            self._stream.fill(words)
+            _box_muller(torch.from_numpy(words.view("<i8")), uniform[: 4 * len(part)], part)
         return out
 
 
-def _box_muller(stream: SecureStream, out: Tensor) -> None:
-    """Fills `out`, float64 (n,), from 4 n words: two pairs for each number, radii first, then angles.
+def _box_muller(words: Tensor, uniform: Tensor, out: Tensor) -> None:
+    """Fills `out`, float64 (n,), from 4 n words, int64: two pairs for each number, radii first, then angles.
+
+    `words` and `uniform`, float64 (4 n,), are overwritten. With a pair's u in [0, 1) and v, from 53 bits each: the sum
+    of its two normals, sqrt(-2 log(1 - u)) (cos 2 pi v + sin 2 pi v), is 2 sqrt(-log(1 - u)) sin(2 pi v + pi / 4).
 
     Source: Box & Muller 1958; Holohan & Braghin 2021, on why two pairs.
     """
     count = len(out)
-    words = torch.from_numpy(stream.uint64(4 * count).view("int64")).to(out.device)
-    # The upper 53 bits: an arithmetic shift, then without what it copied of the sign.
-    unit = words.bitwise_right_shift_(11).bitwise_and_((1 << 53) - 1).to(torch.float64).mul_(2.0**-53)
-    radii, angles = unit[: 2 * count], unit[2 * count :]
+    # The upper 53 bits. The shift copies the sign: a whole turn less for an angle, taken off again for a radius.
+    words.bitwise_right_shift_(11)
+    words[: 2 * count].bitwise_and_((1 << 53) - 1)
+    uniform.copy_(words)
+    radii, angles = uniform[: 2 * count], uniform[2 * count :]
     # 1 - u lies in (0, 1], so the logarithm is finite.
-    radii.neg_().add_(1.0).log_().mul_(-2.0).sqrt_()
-    # The two normals of a pair are only ever added up: cos x + sin x = sqrt(2) sin(x + pi / 4).
-    pairs = angles.mul_(2.0 * math.pi).add_(math.pi / 4.0).sin_().mul_(radii)
-    torch.add(pairs[:count], pairs[count:], out=out).mul_(math.sqrt(0.5))
+    torch.add(_ONE, radii, alpha=-(2.0**-53), out=radii).log_().neg_().sqrt_()
+    torch.add(_EIGHTH_TURN, angles, alpha=2.0 * math.pi * 2.0**-53, out=angles).sin_()
+    torch.mul(radii[:count], angles[:count], out=out).addcmul_(radii[count:], angles[count:])
+
+
+_ONE = torch.ones((), dtype=torch.float64)
+_EIGHTH_TURN = torch.full((), math.pi / 4.0, dtype=torch.float64)

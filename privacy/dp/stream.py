@@ -24,6 +24,7 @@ KEY_BYTES = 32
 _BLOCK_BYTES = 16
 _CHUNK = 1 << 14  # values made at a time: all temporaries of a chunk stay in the processor's cache
 _ZEROS = bytes(4 * 8 * _CHUNK)
+_WORD = np.dtype("<u8")
 _LABEL = b"cloister/v1/dp-stream/"
 
 
@@ -65,16 +66,29 @@ class SecureStream:
 
     def uint64(self, n: int) -> NDArray[np.uint64]:
         """`n` independent uniform 64-bit numbers: uint64, (n,)."""
-        out = np.empty(_count(n), dtype=np.uint64)
-        for start in range(0, n, _CHUNK):
-            out[start : start + _CHUNK] = self._words(min(_CHUNK, n - start))
+        out = np.empty(_count(n), dtype=_WORD)
+        self.fill(out)
         return out
+
+    def fill(self, out: NDArray[np.uint64]) -> None:
+        """Writes as many independent uniform 64-bit numbers as `out` holds: little-endian uint64 (n,), contiguous."""
+        if os.getpid() != self._pid:
+            raise TrainingError(
+                "a secure stream was used in another process than it was made in",
+                expected="one stream for each process",
+                remedy="make the stream after the fork",
+            )
+        self._position += out.nbytes
+        room = out.data.cast("B")
+        for start in range(0, len(room), len(_ZEROS)):
+            part = room[start : start + len(_ZEROS)]
+            self._cipher.update_into(_ZEROS[: len(part)], part)
 
     def uniform(self, n: int) -> NDArray[np.float64]:
         """`n` independent uniform numbers on the grid of 2^-53 in [0, 1): float64, (n,)."""
         out = np.empty(_count(n), dtype=np.float64)
         for start in range(0, n, _CHUNK):
-            out[start : start + _CHUNK] = _to_unit(self._words(min(_CHUNK, n - start)))
+            out[start : start + _CHUNK] = _to_unit(self.uint64(min(_CHUNK, n - start)))
         return out
 
     def normal(self, n: int) -> NDArray[np.float64]:
@@ -90,18 +104,8 @@ class SecureStream:
         """
         out = np.empty(_count(n), dtype=np.float64)
         for start in range(0, n, _CHUNK):
-            out[start : start + _CHUNK] = _normals(self._words(4 * min(_CHUNK, n - start)))
+            out[start : start + _CHUNK] = _normals(self.uint64(4 * min(_CHUNK, n - start)))
         return out
-
-    def _words(self, n: int) -> NDArray[np.uint64]:
-        if os.getpid() != self._pid:
-            raise TrainingError(
-                "a secure stream was used in another process than it was made in",
-                expected="one stream for each process",
-                remedy="make the stream after the fork",
-            )
-        self._position += 8 * n
-        return np.frombuffer(self._cipher.update(_ZEROS[: 8 * n]), dtype="<u8")
 
     def __repr__(self) -> str:
         return f"SecureStream(purpose={self._purpose!r}, position={self._position})"

@@ -9,9 +9,11 @@ from flwr.app import MetricRecord
 from scipy.stats import chi2
 
 from client.secagg_state import SecAggState
+from client.sums_quote import quote_sums
 from learning.model import get_state
 from learning.tasks import task_of
-from privacy.dp import WHOLE_SITE
+from privacy.dp import WHOLE_SITE, charge_release
+from privacy.dp import Attempt as Place
 from privacy.errors import ConfigError, QuorumError
 from protocol.job import parse_job
 from protocol.messages import SpentOnSums
@@ -94,6 +96,21 @@ def test_nothing_but_masked_and_constant_numbers_leaves(run):
         names |= {name for record in all_of(content, MetricRecord).values() for name in record}
         assert "arrays" not in content
     assert names <= {"rounds_taken", "epsilon", "delta", "steps", "releases", "site_epsilon"}
+
+
+def test_what_a_job_is_said_to_cost_beforehand_is_what_its_sums_cost(tmp_path, tiny_base):
+    """The oracle is the plan of the sums that are made: of the model that the federation begins with."""
+    federation = masked(tmp_path, tiny_base, job=JOB, sites=4)
+    noise, site = plan_of(federation).noise, federation.site(ONE)
+    quoted = quote_sums(site.home, site.config, federation.job)
+    assert (quoted.sites, quoted.limit, quoted.reason) == (4, 0.0, "")
+    assert quoted.alone == pytest.approx(noise.local_epsilon(2))
+    assert (quoted.after, quoted.at_most) == pytest.approx((noise.local_epsilon(2), noise.local_epsilon(4)))
+    earlier = Place(dataset_id="records", job_id="j", run_id="earlier", round=1)
+    charge_release(site.ledger(), noise, attempt=earlier, limit=None)
+    assert quote_sums(site.home, site.config, federation.job).after == pytest.approx(noise.local_epsilon(3))
+    (site.home / "keys" / "roster.json").unlink()
+    assert quote_sums(site.home, site.config, federation.job).sites == 3  # the fewest that the job takes
 
 
 def test_both_ends_come_to_one_plan_and_it_counts_the_rounding_and_all_releases(run):

@@ -22,6 +22,7 @@ from privacy.dp.audit import LEAST_TRIALS, Proof, prove
 from privacy.errors import ConfigError
 
 _AT_ONCE = 50
+_EVERY_S = 2.0  # seconds between two lines of progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +105,13 @@ def _played(play: _Players, game: Game, key: bytes, trials: int, *, present: boo
     parts = [range(start, min(start + _AT_ONCE, trials)) for start in range(0, trials, _AT_ONCE)]
     world = "with" if present else "without"
     found: list[float] = []
+    told = time.monotonic()
     for part in play(partial(_part, game, key, present), parts):
         found += part
-        sys.stderr.write(f"\rgames {world} the canary: {len(found)} of {trials} ")
-        sys.stderr.flush()
-    sys.stderr.write("\n")
+        if time.monotonic() - told >= _EVERY_S or len(found) == trials:
+            told = time.monotonic()
+            sys.stderr.write(f"games {world} the canary: {len(found)} of {trials}\n")
+            sys.stderr.flush()
     return np.array(found)
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from privacy import errors
 from privacy.errors import ConfigError
 from protocol.job import Job, read_job
+from simulations.scratch import scratch
 from simulations.workspace import Question
 
 
@@ -77,15 +76,12 @@ def run_demo(arguments: argparse.Namespace) -> int:
     from simulations.notes import generate_notes
 
     job = _seeded(demo_job(), arguments.seed)
-    folder = Path(tempfile.mkdtemp(prefix="cloister-demo-"))
-    try:
+    with scratch() as folder:
         data = folder / "notes.csv"
         write_demo_notes(generate_notes(arguments.notes, job.training.seed), data, sites=3, seed=job.training.seed)
         question = Question(job=job, data=data, test=None, sites=3, partition=f"column:{SITE_COLUMN}")
         out = arguments.out or _free_folder(Path("runs"))
         return _run(question, out, arguments, compare=False) if arguments.simulate else _up(question, out, arguments)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def run_up(arguments: argparse.Namespace) -> int:

@@ -10,7 +10,6 @@ import logging
 import os
 import shutil
 import sys
-import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -36,6 +35,7 @@ from server.halting import HaltingGrid
 from server.record import Event
 from server.run import new_run_id
 from simulations.cores import usable_cores
+from simulations.scratch import scratch
 from simulations.workspace import Workspace, find_simulated_site
 
 SMALLEST_STORE_BYTES = 256 * 1024 * 1024
@@ -225,10 +225,11 @@ def silence() -> Iterator[None]:
 @contextmanager
 def _ray_folder(root: Path) -> Iterator[Path]:
     """A private folder for Ray, in the workspace unless its sockets' paths would be too long there."""
-    folder = root / "ray"
-    if len(str(folder)) > LONGEST_TEMP_PATH:
-        folder = Path(tempfile.mkdtemp(prefix="cloister-", dir="/tmp"))
-    make_private_dir(folder)
+    if len(str(root / "ray")) > LONGEST_TEMP_PATH:
+        with scratch(Path("/tmp")) as folder:  # noqa: S108 (it makes a private one there)
+            yield folder
+        return
+    folder = make_private_dir(root / "ray")
     try:
         yield folder
     finally:

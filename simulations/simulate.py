@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +16,7 @@ from server.folder import check_free, write_result
 from server.result import Simulated, make_result
 from simulations import compare as comparisons
 from simulations.host import Resources, run
+from simulations.scratch import scratch
 from simulations.terminal import RunDisplay
 from simulations.workspace import Question, Workspace, build
 
@@ -31,8 +30,7 @@ def simulate(question: Question, out: Path, resources: Resources, *, compare: bo
     check_free(out)
     base_sha256 = base_of(question.job).sha256
     seconds: dict[str, float] = {}
-    root = Path(tempfile.mkdtemp(prefix="cloister-"))  # 0700: it holds the sites' raw data
-    try:
+    with scratch() as root:  # it holds the sites' raw data
         start = time.monotonic()
         workspace = build(root, question)
         seconds["split"] = round(time.monotonic() - start, 3)
@@ -51,8 +49,6 @@ def simulate(question: Question, out: Path, resources: Resources, *, compare: bo
         )
         result = make_result("simulation", question.job, outcome, base_sha256, simulated)
         write_result(out, result, root / "run" / "model" if outcome.error is None else None)
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
     return result
 
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +30,7 @@ from server.link.membership import Trust, approve, invite, open_trust
 from server.link.runs import OUT_DIR, Runs
 from server.link.serve_cli import SERVING_FILE
 from simulations.cores import usable_cores
+from simulations.scratch import scratch
 from simulations.simulate import hidden_by_site
 from simulations.terminal import RunDisplay
 from simulations.workspace import Question, Workspace, build
@@ -50,11 +49,11 @@ class Federation:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def start(self, name: str, *words: str | Path) -> None:
-        """Start one of our own commands."""
+        """Start one of our own commands, which ends with this process."""
         threads = str(max(1, usable_cores() // 3))
         with (self.root / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", *map(str, words)],
+                [sys.executable, "-m", "simulations.lifeline", str(os.getpid()), *map(str, words)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -100,8 +99,8 @@ def up(question: Question, out: Path) -> dict[str, Any]:
     run begins; nothing is left behind then.
     """
     check_free(out)
-    root, start = Path(tempfile.mkdtemp(prefix="cloister-")), time.monotonic()
-    try:
+    start = time.monotonic()
+    with scratch() as root:
         with RunDisplay("A federation of processes", {}, question.job.federation.rounds) as display:
             home = root / "coordinator"
             init_coordinator(home, None)
@@ -114,8 +113,6 @@ def up(question: Question, out: Path) -> dict[str, Any]:
             result, left = _run(running, home, workspace, display)
             result = _with_simulated(result, workspace, round(time.monotonic() - start, 3))
             write_result(out, result, left / MODEL_DIR if (left / MODEL_DIR).exists() else None)
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
     return result
 
 

@@ -1,0 +1,90 @@
+"""A folder for what a simulation needs while it runs, raw records among it: gone at its end, whatever ends it.
+
+After an error or Ctrl-C it is removed on the way out, and SIGTERM and SIGHUP (a terminal that was closed) are made such
+a way out. What kill -9 or a power cut leaves is removed by the same user's next simulation, which knows it by its lock:
+a lock of the kernel's ends with the process that held it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+PREFIX = "cloister-"
+_LOCK = ".in-use"
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def scratch(parent: Path | None = None) -> Iterator[Path]:
+    """A new folder, for its owner alone (0700), in `parent` or where the system keeps temporary files.
+
+    Raises: OSError where there is no room for it; SystemExit, with 128 and the signal's number, on SIGTERM and SIGHUP.
+    """
+    place = parent or Path(tempfile.gettempdir())
+    sweep(place)
+    with _ended_by_signals():
+        # Nobody sees it under its name before it is locked: another's sweep would take it for one that was left.
+        made = Path(tempfile.mkdtemp(prefix="." + PREFIX, dir=place))
+        root = made
+        try:
+            with (made / _LOCK).open("wb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                root = made.rename(place / made.name.removeprefix("."))
+                yield root
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def sweep(place: Path) -> None:
+    """Remove the folders in `place` that runs of this user have left when they were killed."""
+    for folder in place.glob(PREFIX + "*"):
+        try:
+            if folder.lstat().st_uid != os.getuid():
+                continue
+            handle = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
+        except OSError:
+            continue  # no folder of a simulation's, or it is gone by now
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)  # not through a link
+        except BlockingIOError:
+            continue  # in use
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Within, SIGTERM and SIGHUP unwind the stack, once; where they are ignored (nohup) they stay so.
+
+    After one came they are ignored for good: a folder around this one is still to be removed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    ours = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+
+    def end(number: int, _frame: FrameType | None) -> NoReturn:
+        for each in ours:
+            signal.signal(each, signal.SIG_IGN)  # what is being cleaned up is not cut short by the next one
+        raise SystemExit(128 + number)
+
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, before[number])

@@ -92,6 +92,8 @@ class Job(Section):
             del values["columns"]["spans"]  # a role of other tasks; so such a job's digest is that of earlier versions
         if self.model.head_start is HeadStart.ZERO:
             del values["model"]["head_start"]  # as above
+        if self.federation.measure_every == 1:
+            del values["federation"]["measure_every"]  # as above
         if self.noise == NoiseSection():
             del values["noise"]  # as above
         return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -156,8 +158,13 @@ def _validated(values: object, source: str) -> Job:
         raise config_error(error, source) from None
 
 
-def config_error(error: ValidationError, source: str) -> ConfigError:
-    """The first mistake of a file, as one line: file, key, what was expected, what was found."""
+def config_error(
+    error: ValidationError, source: str, keys: str = "see `cloister job new` for the keys there are"
+) -> ConfigError:
+    """The first mistake of a file, as one line: file, key, what was expected, what was found.
+
+    `keys`: where the keys of such a file are told, for one that is unknown.
+    """
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"]) or "the file"
     rest = "" if error.error_count() == 1 else f"{error.error_count() - 1} more after this one"
@@ -165,8 +172,7 @@ def config_error(error: ValidationError, source: str) -> ConfigError:
     if kind == "missing":
         return ConfigError(f"{source}: {key}", expected="a value", found="none", remedy=rest or None)
     if kind == "extra_forbidden":
-        remedy = "see `cloister job new` for the keys there are"
-        return ConfigError(f"{source}: {key}", expected="a known key", found="an unknown one", remedy=remedy)
+        return ConfigError(f"{source}: {key}", expected="a known key", found="an unknown one", remedy=keys)
     if kind == "value_error":
         message = message.removeprefix("Value error, ")
         head, _, tail = message.partition(": expected ")

@@ -187,6 +187,12 @@ class FederationSection(Section):
         description="a round after which the loss on the coordinator's held-out validation data (nats) is higher by "
         "more than this is rolled back; 0: never",
     )
+    measure_every: int = Field(
+        1,
+        ge=1,
+        le=10_000,
+        description="the model is measured on held-out texts after every so many rounds, and after the last",
+    )
 
 
 class TrainingSection(Section):

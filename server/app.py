@@ -133,6 +133,7 @@ class _Run:
         self._record = outcome.record
         self._stopping = EarlyStopping(patience=setup.job.training.early_stopping_rounds)
         self._kept: Path | None = None
+        self._last_measured: tuple[int, dict[str, Any]] = (0, {})
         self._sealed: SealingGrid
         self._checked: RollbackGrid
         self._strategy: Strategy
@@ -276,11 +277,20 @@ class _Run:
             if not self._record.rounds:
                 self._save(0, arrays)  # who has greeted, before anything is asked of them
             return None
-        metrics = self._worker.evaluate(path, HeldOut.TEST)
-        key, name = self._setup.job.task.kind.leading_metric
-        self._record.measured(number, metrics, f"{name} {metrics[key]:.3f}, macro-F1 {metrics['macro_f1']:.3f}")
+        told = self._measured(number, path)
         self._keep(number, path, arrays)
         self._save(number, arrays)
+        return told
+
+    def _measured(self, number: int, path: Path) -> MetricRecord | None:
+        federation = self._setup.job.federation
+        if number % federation.measure_every and number != federation.rounds:
+            self._record.measured(number, {}, "done")
+            return None
+        metrics = self._worker.evaluate(path, HeldOut.TEST)
+        self._last_measured = number, metrics
+        key, name = self._setup.job.task.kind.leading_metric
+        self._record.measured(number, metrics, f"{name} {metrics[key]:.3f}, macro-F1 {metrics['macro_f1']:.3f}")
         return MetricRecord({"accuracy": float(metrics["accuracy"]), "macro_f1": float(metrics["macro_f1"])})
 
     def _keep(self, number: int, path: Path, arrays: ArrayRecord) -> None:
@@ -299,7 +309,8 @@ class _Run:
         outcome, path = self._outcome, self._kept
         if path is None:
             raise TrainingError("the run", expected="a model of at least one round", found="none")
-        outcome.metrics = self._worker.evaluate(path, HeldOut.TEST)
+        number, metrics = self._last_measured
+        outcome.metrics = metrics if number == outcome.best_round else self._worker.evaluate(path, HeldOut.TEST)
         protections = protections_of(self._record, self._setup.job)
         sha256 = self._worker.export(path, self._setup.model_folder, protections)
         outcome.model = {"sha256": sha256, "path": str(self._setup.model_folder.name)}

@@ -244,6 +244,13 @@ def test_a_head_that_starts_at_zero_is_no_part_of_what_crosses_the_wire():
     assert job_from_canonical(starting.canonical(), "x") == starting
 
 
+def test_how_often_a_model_is_measured_crosses_the_wire_only_where_it_is_not_every_round():
+    assert "measure_every" not in job().canonical()
+    seldom = job("[federation]\nmeasure_every = 4\n")
+    assert '"measure_every":4' in seldom.canonical()
+    assert job_from_canonical(seldom.canonical(), "x") == seldom
+
+
 def test_a_tagger_does_not_start_from_labels():
     with pytest.raises(ConfigError, match="head_start"):
         parse_job(TAGGER + "[model]\nhead_start = 'labels'\n", "x")

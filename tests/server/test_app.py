@@ -15,11 +15,13 @@ from privacy.dp.engine import PrivateStep
 from privacy.errors import QuorumError
 from privacy.sealing import Identity
 from protocol.addressing import request_context
-from protocol.heldout import HeldOutData
+from protocol.heldout import HeldOut, HeldOutData
 from server.app import Setup, run_job
 from server.prekeys import SECRET_FILE, RoundSecrets
 from server.record import EventKind
+from server.report import render_report
 from server.result import Simulated, make_result
+from server.worker import Worker
 from tests.federation import RUN, Federation, records, write_records
 from tests.memory_grid import Way
 
@@ -196,3 +198,25 @@ def test_the_coordinator_imports_without_torch():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_a_model_is_measured_as_often_as_asked_and_after_the_last_round(tmp_path, tiny_base, monkeypatch):
+    measured = []
+    kept = Worker.evaluate
+
+    def spy(self, state, part):
+        measured.append(part)
+        return kept(self, state, part)
+
+    monkeypatch.setattr(Worker, "evaluate", spy)
+    rounds = {"rounds": 3, "measure_every": 2, "rollback_margin": 0.0}
+    federation = Federation(tmp_path, tiny_base, sites=2, job={"federation": rounds, "secagg": {"enabled": False}})
+    events = []
+    outcome = run(federation, events.append)
+    assert outcome.error is None
+    result = json.loads(json.dumps(result_of(federation, outcome)))
+    assert [bool(entry["metrics"]) for entry in result["rounds"]] == [False, True, True]
+    assert measured == [HeldOut.TEST] * 2  # what was measured after the last round is what is told of the model
+    assert result["metrics"] == result["rounds"][2]["metrics"]
+    assert [event.round for event in events if event.kind is EventKind.MEASURED] == [1, 2, 3]
+    assert "F1" in render_report(result)  # with a round that has no metrics

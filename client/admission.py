@@ -17,7 +17,7 @@ from privacy.errors import PolicyRefusal
 from privacy.sealing import Identity
 from protocol.eventlog import EventLog
 from protocol.job import Job
-from protocol.messages import SECAGG
+from protocol.messages import SECAGG, TRAIN
 
 LATE_S = 300.0
 """What was let in before the hours' end is not refused at its end, while it is opened."""
@@ -49,6 +49,20 @@ def consider(site: Site, job: Job, run: str, clock: Callable[[], float] = time.t
     return request
 
 
+def rehearse(site: Site, job: Job, clock: Callable[[], float] = time.time) -> tuple[str, ...]:
+    """What a job would wait for if it were asked for now; empty: nothing. The job is not noted.
+
+    Raises: PolicyRefusal when it was denied; ConfigError when what was decided is damaged.
+    """
+    found, waits = Approvals(site.state, clock).find(job.digest()), []
+    _check_not_denied(site, job, found)
+    if site.config.accept.approval and (found is None or found.decision is Decision.WAITING):
+        waits.append(WAITS_FOR_APPROVAL)
+    if not inside_hours(site.config, TRAIN, clock()):
+        waits.append(WAITS_FOR_HOURS)
+    return tuple(waits)
+
+
 def log_of(site: Site, identity: Identity, clock: Callable[[], float]) -> EventLog:
     """The site's event log."""
     return EventLog(site.state / EVENTS_FILE, identity, clock=clock)
@@ -57,8 +71,7 @@ def log_of(site: Site, identity: Identity, clock: Callable[[], float]) -> EventL
 def check_admitted(site: Site, job: Job, run: str, kind: str, clock: Callable[[], float] = time.time) -> None:
     """Raises: PolicyRefusal when the job was denied (with the note), waits for approval, or comes outside the hours."""
     request = consider(site, job, run, clock)
-    if request is not None and request.decision is Decision.DENIED:
-        raise PolicyRefusal(f"site {site.config.id} denies job {job.name}: {request.note}")
+    _check_not_denied(site, job, request)
     if request is not None and request.decision is Decision.WAITING:
         raise PolicyRefusal(
             f"site {site.config.id}: job {job.name} waits for approval",
@@ -69,3 +82,8 @@ def check_admitted(site: Site, job: Job, run: str, kind: str, clock: Callable[[]
         raise PolicyRefusal(
             f"site {site.config.id}: a job outside its hours", expected=site.config.accept.hours, found="another time"
         )
+
+
+def _check_not_denied(site: Site, job: Job, request: Request | None) -> None:
+    if request is not None and request.decision is Decision.DENIED:
+        raise PolicyRefusal(f"site {site.config.id} denies job {job.name}: {request.note}")

@@ -28,6 +28,7 @@ def run_budget(arguments: argparse.Namespace) -> int:
     """
     from client.budget import budget_of, quote
     from client.ledger import Ledger
+    from client.sums_quote import quote_sums
     from protocol.job import read_job
 
     home, config = arguments.dir, read_site(arguments.dir)
@@ -53,7 +54,12 @@ def run_budget(arguments: argparse.Namespace) -> int:
         lines += cost.lines()
     elif job is not None:
         values["job"] = None
-        lines.append(f"job {job.name} trains without differential privacy: the ledger does not count it")
+        counted = "counts its sums alone" if job.noise.enabled else "does not count it"
+        lines.append(f"job {job.name} trains without differential privacy: the ledger {counted}")
+    if job is not None and job.noise.enabled:
+        sums = quote_sums(home, config, job)
+        values["job_sums"], too_much = sums.values(), too_much or not sums.fits
+        lines += sums.lines()
     answer(arguments, values, lines)
     return BudgetError.exit_code if too_much else 0
 

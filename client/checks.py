@@ -5,24 +5,37 @@ Nothing is trained, nothing is charged, and of the data set only the first row i
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from client import policy
-from client.budget import Budget, budget_of, quote
+from client.admission import WAITS_FOR_APPROVAL, WAITS_FOR_HOURS, rehearse
+from client.budget import Budget, Quote, budget_of, quote
 from client.config import COORDINATOR_FILE, KEYS_DIR, DataSection, SiteConfig, read_site
-from client.data import columns_of
-from client.site import open_site
+from client.data import columns_of, own_columns
+from client.roster import check_ready
+from client.site import Site, open_site
+from client.sums_quote import SumsQuote, quote_sums
 from learning.rows import Columns, Source
 from privacy.dp.figures import spent_text
 from privacy.errors import CloisterError, ConfigError, DataError
-from protocol.job import ColumnsSection, Job
+from protocol.job import Job
 from protocol.plans import base_of
+
+_FIRST = {
+    WAITS_FOR_APPROVAL: "a person here runs `cloister-site jobs approve` once it was asked for (accept.approval)",
+    WAITS_FOR_HOURS: "it would be taken up in accept.hours",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SiteReport:
-    """A site that could be opened. `reasons`: why it would not take the job; empty without one."""
+    """A site that could be opened. `reasons`: why it would not take the job; `waits`: what it would wait for first.
+
+    Both are empty without a job.
+    """
 
     site: str
     fingerprint: str
@@ -32,6 +45,7 @@ class SiteReport:
     grants: dict[str, object]
     job: str = ""
     reasons: tuple[str, ...] = field(default=())
+    waits: tuple[str, ...] = field(default=())
 
     def values(self) -> dict[str, object]:
         return {
@@ -44,6 +58,7 @@ class SiteReport:
             "job": self.job or None,
             "takes_job": not self.reasons if self.job else None,
             "reasons": list(self.reasons),
+            "waits_for": list(self.waits),
         }
 
     def lines(self) -> list[str]:
@@ -55,26 +70,37 @@ class SiteReport:
             f"spent: epsilon {spent_text(self.budget.epsilon)} of {self.budget.limit:g} at delta {self.budget.delta:g}",
         ]
         if self.job:
-            verdict = "the site would decline it" if self.reasons else "the site would take it"
-            lines += [f"job {self.job}: {verdict}", *(f"  {reason}" for reason in self.reasons)]
+            lines += [f"job {self.job}: {self._verdict()}", *(f"  {reason}" for reason in self.reasons)]
+            lines += [f"  {what}: {_FIRST[what]}" for what in self.waits]
         return lines
 
+    def _verdict(self) -> str:
+        if self.reasons:
+            return "the site would decline it"
+        return "the site would take it, but not at once" if self.waits else "the site would take it"
 
-def check_site(home: Path, job: Job | None) -> SiteReport:
-    """Open a site's folder and its data set, and judge a job where one is given.
+
+def check_site(home: Path, job: Job | None, clock: Callable[[], float] = time.time) -> SiteReport:
+    """Open a site's folder and its data set, and judge a job where one is given. `clock`: seconds since 1970.
 
     Raises: ConfigError when the site cannot be opened or grants a data set that is not there; DataError when the file
     cannot be read or lacks a column; BudgetError when the ledger is damaged.
     """
     if not (home / KEYS_DIR / COORDINATOR_FILE).exists():
         read_site(home)
-        raise ConfigError(f"{home}", expected="a pinned coordinator", found="none", remedy="`cloister-site pin`")
+        raise ConfigError(
+            f"{home}",
+            expected="a pinned coordinator",
+            found="none",
+            remedy="`cloister-site pin`, or `cloister-site join`",
+        )
     site = open_site(home)
     config = site.config
     section = config.data.get(config.accept.data)
     if section is None:
         raise ConfigError(f"{home}: accept.data", expected="the name of a data set", found=config.accept.data)
-    columns = columns_of(job, section) if job is not None else _own_columns(section)
+    columns = columns_of(job, section) if job is not None else own_columns(section)
+    reasons, waits = _judged(site, job, clock) if job is not None else ([], ())
     return SiteReport(
         site=config.id,
         fingerprint=site.identity.public().fingerprint(),
@@ -83,27 +109,41 @@ def check_site(home: Path, job: Job | None) -> SiteReport:
         budget=budget_of(home, config, config.accept.data),
         grants=_grants(config, section),
         job=job.name if job is not None else "",
-        reasons=tuple(reasons_against(home, config, section, job)) if job is not None else (),
+        reasons=tuple(reasons),
+        waits=waits,
     )
 
 
 def reasons_against(home: Path, config: SiteConfig, section: DataSection, job: Job) -> list[str]:
-    """Why the site would decline a job: its policy, then what its ledger has left for all rounds of the job."""
+    """Why the site's grants keep a job out: its policy, then what its ledger has left for all rounds of the job."""
     reasons = policy.reasons_against(job, base_of(job), config)
+    quotes: list[Callable[[], Quote | SumsQuote]] = []
     if job.privacy.enabled:
+        quotes.append(lambda: quote(home, config, section, job))
+    if job.noise.enabled:
+        quotes.append(lambda: quote_sums(home, config, job))
+    for asked in quotes:
         try:
-            cost = quote(home, config, section, job)
+            cost = asked()
             reasons += [cost.reason] if cost.reason else []
         except CloisterError as error:
             reasons.append(str(error))
     return reasons
 
 
-def _own_columns(section: DataSection) -> Columns:
-    """The columns that the site itself names; a role that it leaves to the job has the name of a plain job."""
-    own, plain = section.columns, ColumnsSection()
-    label = own.label or (None if own.spans else plain.label)
-    return Columns(text=own.text or plain.text, label=label, unit=own.unit, linked=own.linked or (), spans=own.spans)
+def _judged(site: Site, job: Job, clock: Callable[[], float]) -> tuple[list[str], tuple[str, ...]]:
+    """Why the site would decline a job that was asked for now, in the run's own words, and what it would wait for."""
+    reasons, waits = reasons_against(site.home, site.config, site.data_section, job), tuple[str, ...]()
+    try:
+        waits = rehearse(site, job, clock)
+    except CloisterError as error:
+        reasons.append(str(error))
+    if job.secagg.enabled:
+        try:
+            check_ready(site)
+        except CloisterError as error:
+            reasons.append(str(error))
+    return reasons, waits
 
 
 def _read_columns(path: Path, columns: Columns) -> tuple[str, ...]:

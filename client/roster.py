@@ -86,16 +86,46 @@ def consider(site: Site, offer: Roster | None) -> Roster:
             expected=f"an epoch after {current.epoch}",
             found=str(offer.epoch),
         )
-    new = [change for change in changes(current, offer) if change.what != "removed"]
-    if new:
+    try:
+        _check_nothing_new(site, current, offer)
+    except PolicyRefusal:
         write_private(make_private_dir(site.state) / PROPOSED_FILE, (roster_text(offer) + "\n").encode())
-        names = ", ".join(f"{change.site} ({change.what})" for change in new)
+        raise
+    approve(site.home, _with_me(site, offer))
+    return offer
+
+
+def check_ready(site: Site) -> Roster:
+    """What `consider` would say as things stand: of the roster that waits for approval, else of the approved one.
+
+    Raises: PolicyRefusal as `consider` and `agreed_roster`; nothing is written.
+    """
+    current, offer = approved(site.home), waiting(site.home)
+    if offer is None:
+        return _with_me(site, agreed_roster(site))
+    _check_nothing_new(site, current, offer)
+    return _with_me(site, offer)
+
+
+def waiting(home: Path) -> Roster | None:
+    """The proposed roster, where it is newer than the approved one."""
+    current, offer = approved(home), proposed(home)
+    return offer if offer is not None and (current is None or offer.epoch > current.epoch) else None
+
+
+def brings(current: Roster | None, offer: Roster) -> str:
+    """Who in a proposed roster is new or has other keys than in the approved one; empty when nobody is."""
+    new = (change for change in changes(current, offer) if change.what != "removed")
+    return ", ".join(f"{change.site} ({change.what})" for change in new)
+
+
+def _check_nothing_new(site: Site, current: Roster | None, offer: Roster) -> None:
+    names = brings(current, offer)
+    if names:
         raise PolicyRefusal(
             f"site {site.config.id} has not approved: {names}",
             remedy="its administrator compares fingerprints and runs `cloister-site roster approve`",
         )
-    approve(site.home, _with_me(site, offer))
-    return offer
 
 
 def _with_me(site: Site, roster: Roster) -> Roster:

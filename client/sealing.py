@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO, FileIO
 
 from flwr.app import Array, Context, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable, Mod
@@ -63,7 +64,7 @@ def sealing_mod(find_site: FindSite) -> Mod:
         if admitted.opened is None:
             return Message(wrap_sealed(_renewal(site, admitted)), reply_to=message)
         opened, admitted.opened = admitted.opened, None
-        message.content = decode_content(*(part for part in (opened.own, opened.common) if part is not None))
+        message.content = content_of(opened)
         (to,) = opened.prekeys
         del opened
         reply = call_next(message, context)
@@ -86,18 +87,27 @@ class _Admitted:
 def _admitted(site: Site, sealed: Array, kind: str) -> _Admitted:
     reader, size = reader_of(sealed)
     with reader:
-        place = peek_context(reader.read(PEEK_BYTES))
-        check_request(place, site.config.id, kind)
-        reader.seek(0)
-        header = peek_header(reader)
-        reader.seek(0)
-        opener = key_for(site, place, header)
+        place, header, opener = addressed(site, reader, kind)
         state = site.run(place.run)
         if opener is None:
             root = verify_closed(reader, context=place, sender=site.coordinator)
             return _Admitted(place=place, unspent=state.admit(place, root, _sole(header)), opened=None)
-        opened = _opened(reader, size, site, place, opener)
+        opened = open_request(reader, size, site, place, opener)
         return _Admitted(place=place, unspent=state.admit(place, opened.root, opener.public().id()), opened=opened)
+
+
+def addressed(site: Site, reader: FileIO | BytesIO, kind: str) -> tuple[SealContext, Header, Opener | None]:
+    """What a request's envelope says, and the key that opens it, None where the site has not got it (any more).
+
+    Nothing is verified yet; the reader stands at its beginning again.
+    Raises: SealError, ProtocolError for a request to another site, of another kind, or without prekeys.
+    """
+    place = peek_context(reader.read(PEEK_BYTES))
+    check_request(place, site.config.id, kind)
+    reader.seek(0)
+    header = peek_header(reader)
+    reader.seek(0)
+    return place, header, key_for(site, place, header)
 
 
 def key_for(site: Site, place: SealContext, header: Header) -> Opener | None:
@@ -130,11 +140,17 @@ def _sole(header: Header) -> bytes:
     return header.stanzas[0].recipient_id
 
 
-def _opened(reader: Reader, size: int, site: Site, place: SealContext, opener: Opener) -> Opened:
+def open_request(reader: Reader, size: int, site: Site, place: SealContext, opener: Opener) -> Opened:
+    """A request whose signature, recipient and chunks hold; its freshness is not looked at. Raises: SealError."""
     opened = open_message(reader, size, context=place, sender=site.coordinator, recipient=opener)
     if not opened.suite.announces or len(opened.prekeys) != 1:
         raise SealError("a request of a run", expected="one prekey for its answer", found=str(len(opened.prekeys)))
     return opened
+
+
+def content_of(opened: Opened) -> RecordDict:
+    """The records of an opened request; large arrays stay where they lie. Raises: ProtocolError."""
+    return decode_content(*(part for part in (opened.own, opened.common) if part is not None))
 
 
 def _renewal(site: Site, admitted: _Admitted) -> bytes:

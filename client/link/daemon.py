@@ -22,13 +22,12 @@ from client.link.host import WorkerCommand, WorkerHost
 from client.link.progress import Told
 from client.link.transfers import DamagedError, Transfers
 from client.link.waiting import AT_WORK, Waiting
-from learning.storage import make_private_dir, write_note
+from learning.storage import NO_ROOM, make_private_dir, write_note
 from privacy.errors import ProtocolError
 from protocol.link import link_pb2 as pb
 from protocol.link.counters import Count, Counters, serve_metrics
 from protocol.link.logs import log
 from protocol.link.memory import keep_freed_memory
-from protocol.link.parts import NO_ROOM
 from protocol.link.terms import Failure, Refused
 
 PREFIX = "cloister_site"

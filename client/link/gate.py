@@ -6,7 +6,6 @@ that the app opens it once more when its time has come. Nothing else of it is do
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,15 +14,12 @@ from client import policy
 from client.admission import WAITS_FOR_APPROVAL, WAITS_FOR_HOURS, consider, inside_hours
 from client.approvals import Approvals, Decision, Request
 from client.config import STATE_DIR, read_site
-from client.sealing import key_for
+from client.sealing import addressed, content_of, open_request
 from client.site import Site, open_site
 from privacy.errors import CloisterError, SealError
-from privacy.sealing import open_sealed, peek_context, peek_header
-from protocol.addressing import check_request
 from protocol.job import Job, job_from_canonical
 from protocol.link import link_pb2 as pb
 from protocol.messages import SECAGG, Order
-from protocol.payload import decode_content
 from protocol.plans import base_of
 
 
@@ -62,22 +58,21 @@ class Gate:
 
     def _first_look(self, task: pb.Task, request: Path) -> Request | None:
         site = open_site(self._home)
-        job, run = opened(site, request.read_bytes(), task.kind)
+        job, run = opened(site, request, task.kind)
         if policy.reasons_against(job, base_of(job), site.config):
             return None
         return consider(site, job, run, self._clock)
 
 
-def opened(site: Site, sealed: bytes, kind: str) -> tuple[Job, str]:
+def opened(site: Site, request: Path, kind: str) -> tuple[Job, str]:
     """The job of a sealed request, and its run; its freshness is not looked at, and it is not used up.
 
     Raises: SealError, ProtocolError or ConfigError as the app would.
     """
-    place = peek_context(sealed)
-    check_request(place, site.config.id, kind)
-    opener = key_for(site, place, peek_header(io.BytesIO(sealed)))
-    if opener is None:
-        raise SealError("a request", expected="one that this site has the key of", found="another")
-    plain = open_sealed(sealed, context=place, sender=site.coordinator, recipient=opener)
-    order = Order.of(decode_content(plain))
+    with request.open("rb", buffering=0) as reader:
+        place, _header, opener = addressed(site, reader, kind)
+        if opener is None:
+            raise SealError("a request", expected="one that this site has the key of", found="another")
+        whole = open_request(reader, request.stat().st_size, site, place, opener)
+    order = Order.of(content_of(whole))
     return job_from_canonical(order.job, "the job that was sent"), order.run

@@ -24,13 +24,13 @@ from flwr.app import Array, Context, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.link.desk import note_answer
+from learning.storage import NO_ROOM
 from privacy import errors
 from privacy.errors import CloisterError, place_of
 from protocol.held import SealedFile, Write
 from protocol.link.flower import LINK_RUN, node_of, request_message
 from protocol.link.logs import log, log_to_stderr
 from protocol.link.parts import (
-    NO_ROOM,
     Payload,
     PayloadWriter,
     answer_name,

@@ -25,6 +25,7 @@ from server.window import WindowGrid
 from tests.link.light import calls
 from tests.link.real import Scene, a_scene, hours_around
 from tests.link.world import DEADLINE_S, MIB, RUN, a_world, message, push, sealed_request, wait_until
+from tests.resting import everything_rests
 from tests.tiny_base import TinyBase
 
 APPROVAL = {"accept": {"approval": True}}
@@ -67,7 +68,12 @@ def test_a_job_waits_for_approval_visibly_and_goes_on_once_it_is_approved(
         wait_until(lambda: not scene.doing("site-02", run).startswith("waiting"))
 
 
-def test_a_denied_job_is_refused_with_the_note_as_its_reason(tmp_path: Path, tiny_base: TinyBase) -> None:
+@pytest.mark.parametrize("at_rest", [False, True])
+def test_a_denied_job_is_refused_with_the_note_as_its_reason(
+    tmp_path: Path, tiny_base: TinyBase, monkeypatch: pytest.MonkeyPatch, at_rest: bool
+) -> None:
+    if at_rest:
+        everything_rests(monkeypatch)
     with a_scene(tmp_path, tiny_base, job={"federation": {"min_sites": 1}}) as scene:
         scene.federation.grant("site-02", {"accept": {"approval": True, "min_sites": 1}})
         scene.daemon("site-02")

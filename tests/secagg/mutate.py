@@ -67,7 +67,7 @@ MORE: list[tuple[str, str, str]] = [
     ("client/roster.py", "elif before[site] != new.sites[site]:", "elif False:"),
     ("client/roster.py", "elif site not in before:", "elif False:"),
     ("client/roster.py", "offer.epoch <= current.epoch", "offer.epoch < current.epoch"),
-    ("client/roster.py", "    if new:\n", "    if current is None:\n"),
+    ("client/roster.py", "    if names:\n", "    if current is None:\n"),
     (
         "client/roster.py",
         "        write_private(make_private_dir(site.state)",

@@ -5,11 +5,21 @@ from __future__ import annotations
 import argparse
 import getpass
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from client.config import IDENTITY_FILE, KEYS_DIR, read_site
-from client.keystore import OLD_FILE, PUBLIC_FILE, is_locked, lock_keys, passphrase, rotate_identity, unlock_keys
+from client.config import EVENTS_FILE, IDENTITY_FILE, KEYS_DIR, SECRET_FILE, STATE_DIR, read_site
+from client.keystore import (
+    OLD_FILE,
+    PUBLIC_FILE,
+    is_locked,
+    lock_keys,
+    missing_keys,
+    passphrase,
+    rotate_identity,
+    unlock_keys,
+)
 from privacy.errors import ConfigError
 from protocol.console import add_json, answer
 
@@ -29,18 +39,35 @@ def add_commands(commands: Any) -> None:
 
 
 def run_rotate(arguments: argparse.Namespace) -> int:
-    """Rotate; print the new fingerprint and what has to follow."""
+    """Rotate, and begin an event log anew; print the fingerprint, what was lost and is new, and what has to follow."""
+    from client.link.membership import read_identity
+    from protocol.eventlog import EventLog
+
     home: Path = arguments.dir
     site = read_site(home).id
+    lost = missing_keys(home)
     public = rotate_identity(home)
+    events = EventLog(home / STATE_DIR / EVENTS_FILE, read_identity(home), clock=time.time)
+    aside = events.begin_anew("administrator", "keys.rotate", site)
     path = home / KEYS_DIR / PUBLIC_FILE
-    values = {"site": site, "fingerprint": public.fingerprint(), "public_file": str(path)}
+    values = {"site": site, "fingerprint": public.fingerprint(), "public_file": str(path), "were_lost": lost}
     lines = [
         f"fingerprint: {public.fingerprint()}",
         f"public keys: {path}; the operator enters them with `cloister coordinator add-site --replace`",
         "the other sites approve the new roster; runs under way can no longer be answered from here",
-        f"old keys: {home / KEYS_DIR / OLD_FILE}; delete them when nothing is left that they open",
     ]
+    if aside is not None:
+        lines.append(f"event log: begun anew; what the keys before have signed lies in {aside}")
+    lines.append("a daemon that runs has to be started again")
+    if IDENTITY_FILE in lost:
+        lines.append(f"{IDENTITY_FILE} was lost: what was sealed to it is lost too")
+    else:
+        lines.append(f"old keys: {home / KEYS_DIR / OLD_FILE}; delete them when nothing is left that they open")
+    if SECRET_FILE in lost:
+        lines.append(
+            f"{SECRET_FILE} was lost and is new: records move between the parts of a split, so that a test part may "
+            "hold records that were trained on, and pseudonyms link to no earlier ones"
+        )
     answer(arguments, values, lines)
     return 0
 

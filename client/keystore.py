@@ -20,14 +20,17 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from client.config import IDENTITY_FILE, KEYS_DIR, SECRET_FILE
-from learning.storage import write_private
+from learning.storage import make_private_dir, write_private
 from privacy.errors import ConfigError
 from privacy.sealing import Identity, PublicIdentity
 
 MAGIC = b"cloister/v1/locked-key\n"
 PASSPHRASE_FILE = "CLOISTER_PASSPHRASE_FILE"  # noqa: S105 (the name of a variable)
 SYSTEMD_FOLDER, SYSTEMD_NAME = "CREDENTIALS_DIRECTORY", "cloister.passphrase"
-PUBLIC_FILE, OLD_FILE = "site.pub", "identity.old.key"
+PUBLIC_FILE, OLD_FILE, PSEUDONYM_KEY_FILE = "site.pub", "identity.old.key", "pseudonyms.key"
+SECRET_BYTES = 32
+LOST = "restore it from a backup; without one `cloister-site keys rotate` makes keys anew"
+_NEEDED, _PERHAPS = (IDENTITY_FILE, SECRET_FILE), (OLD_FILE, PSEUDONYM_KEY_FILE)
 LEAST_LENGTH = 12
 _SALT, _NONCE, _KEY = 16, 12, 32
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -47,9 +50,28 @@ def read_secret(path: Path, remedy: str) -> bytes:
     return _unlocked(data, passphrase(), str(path)) if data.startswith(MAGIC) else data
 
 
+def read_public(path: Path, missing: str, damaged: str) -> PublicIdentity:
+    """The public keys in a file. `missing`, `damaged`: what to do about either.
+
+    Raises: ConfigError, naming the file.
+    """
+    text = _read(path, missing).decode("ascii", "replace")
+    try:
+        return PublicIdentity.from_text(text)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{path}: {error.problem}", expected=error.expected, found=error.found, remedy=damaged
+        ) from None
+
+
 def is_locked(path: Path) -> bool:
     """Whether a key file asks for a passphrase. Raises: ConfigError when it is missing."""
-    return _read(path, "`cloister-site init`").startswith(MAGIC)
+    return _read(path, LOST).startswith(MAGIC)
+
+
+def missing_keys(home: Path) -> list[str]:
+    """The names of the private keys that a site cannot be opened without, and that are not there."""
+    return [name for name in _NEEDED if not (home / KEYS_DIR / name).exists()]
 
 
 def passphrase() -> bytes | None:
@@ -70,22 +92,29 @@ def passphrase() -> bytes | None:
 
 
 def lock_keys(home: Path, words: bytes) -> None:
-    """Lock a site's private keys; each file is the old one or the new one after a crash, and both can be read.
+    """Lock a site's private keys, those before the last rotation and a pseudonym key of its own among them.
 
-    Raises: ConfigError for a passphrase that is too short.
+    Each file is the old one or the new one after a crash, and both can be read. The link's key stays open: it is made
+    anew each day, and opens no message. Raises: ConfigError for a passphrase that is too short.
     """
     if len(words) < LEAST_LENGTH:
         raise ConfigError("the passphrase", expected=f"at least {LEAST_LENGTH} characters", found="fewer")
-    for name in (IDENTITY_FILE, SECRET_FILE):
-        path = home / KEYS_DIR / name
-        write_private(path, _locked(read_secret(path, "`cloister-site init`"), words))
+    for path, data in _private_keys(home).items():
+        write_private(path, _locked(data, words))
 
 
 def unlock_keys(home: Path) -> None:
     """Keep a site's private keys without a passphrase from now on. Raises: ConfigError as `read_secret`."""
-    for name in (IDENTITY_FILE, SECRET_FILE):
-        path = home / KEYS_DIR / name
-        write_private(path, read_secret(path, "`cloister-site init`"))
+    for path, data in _private_keys(home).items():
+        write_private(path, data)
+
+
+def write_secret(home: Path, name: str, data: bytes) -> None:
+    """Keep a key file: locked where the site's other private keys are, by the passphrase that opens them.
+
+    Raises: ConfigError when that one is not there, or another; nothing is written then.
+    """
+    write_private(home / KEYS_DIR / name, _as_the_others(home, data))
 
 
 def rotate_identity(home: Path) -> PublicIdentity:
@@ -93,18 +122,39 @@ def rotate_identity(home: Path) -> PublicIdentity:
 
     The old keys are kept beside the new ones until the administrator deletes them; messages of runs under way cannot be
     opened any more. The site's secret (splits, pseudonyms) stays: with another one, records would move between the
-    training and the test part.
+    training and the test part. Keys that are lost are made anew, that secret too.
+    Raises: ConfigError when a key that is there cannot be read; nothing is written then.
     """
-    keys = home / KEYS_DIR
-    path = keys / IDENTITY_FILE
-    locked, words = is_locked(path), passphrase()
-    old = read_secret(path, "`cloister-site init`")
+    keys, missing = make_private_dir(home / KEYS_DIR), missing_keys(home)
+    there = {name: read_secret(keys / name, LOST) for name in _NEEDED if name not in missing}
     identity = Identity.generate()
-    new = identity.to_bytes()
-    write_private(keys / OLD_FILE, _locked(old, words) if locked and words else old)
-    write_private(path, _locked(new, words) if locked and words else new)
+    new = _as_the_others(home, identity.to_bytes())
+    if SECRET_FILE in missing:
+        write_secret(home, SECRET_FILE, secrets.token_bytes(SECRET_BYTES))
+    if IDENTITY_FILE in there:
+        write_secret(home, OLD_FILE, there[IDENTITY_FILE])
+    write_private(keys / IDENTITY_FILE, new)
     write_private(keys / PUBLIC_FILE, f"{identity.public().to_text()}\n".encode())
     return identity.public()
+
+
+def _private_files(home: Path) -> list[Path]:
+    """Those that must be there, and those that are."""
+    keys = home / KEYS_DIR
+    return [*(keys / name for name in _NEEDED), *(keys / name for name in _PERHAPS if (keys / name).exists())]
+
+
+def _private_keys(home: Path) -> dict[Path, bytes]:
+    return {path: read_secret(path, LOST) for path in _private_files(home)}
+
+
+def _as_the_others(home: Path, data: bytes) -> bytes:
+    locked = [path for path in _private_files(home) if path.exists() and is_locked(path)]
+    if not locked:
+        return data
+    read_secret(locked[0], LOST)  # only a passphrase that opens one locks another
+    words = passphrase()
+    return _locked(data, words) if words is not None else data
 
 
 def _locked(data: bytes, words: bytes) -> bytes:
@@ -123,7 +173,10 @@ def _unlocked(data: bytes, words: bytes | None, what: str) -> bytes:
         return AESGCM(_stretched(words, salt)).decrypt(nonce, sealed, MAGIC)
     except (InvalidTag, ValueError):
         raise ConfigError(
-            what, expected="the passphrase that locks it", found="another one, or a damaged file"
+            what,
+            expected="the passphrase that locks it",
+            found="another one, or a damaged file",
+            remedy=f"name the right one's file in {PASSPHRASE_FILE}, or restore the key from a backup",
         ) from None
 
 

@@ -4,8 +4,9 @@ Each line holds its number, the hash of the line before, and the writer's Ed2551
 file beside the log, the head, holds the number and hash of the last line, signed too. The head is written after its
 line, so that a crash between the two leaves a line more, never a line less, than it says.
 
-What it cannot show: that somebody who may write in the folder set log AND head back to an earlier pair. Whoever noted a
-head (`Head.text`) outside of this machine finds that too: `verify` takes it.
+What it cannot show: that somebody who may write in the folder set log AND head back to an earlier pair, or removed
+both: a log that nothing was written to has neither. Whoever noted a head (`Head.text`) outside of this machine finds
+that too: `verify` takes it.
 
 Source: hash-linked lines, Haber and Stornetta (1991); signed tree heads, RFC 6962 (2013), section 3.5.
 """
@@ -13,6 +14,7 @@ Source: hash-linked lines, Haber and Stornetta (1991); signed tree heads, RFC 69
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -41,10 +43,27 @@ __all__ = ["Detail", "Event", "EventLog", "Head", "Verified", "read_events", "ve
 
 @dataclass(frozen=True, kw_only=True)
 class Verified:
-    """A log that holds. `torn`: bytes after the last whole line, of a crash; they say nothing and count for nothing."""
+    """A log that holds. `torn`: bytes after the last whole line, of a crash; they say nothing and count for nothing.
+
+    `absent`: there is neither log nor head: nothing was logged yet, or both were removed.
+    """
 
     head: Head
     torn: int
+    absent: bool = False
+
+    def values(self) -> dict[str, object]:
+        """For a script."""
+        return {"events": self.head.seq, "head": self.head.text(), "torn_bytes": self.torn, "absent": self.absent}
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        lines = [f"the log holds: {self.head.seq} events", f"head: {self.head.text()} (note it elsewhere)"]
+        if self.absent:
+            lines.append("there is neither log nor head: nothing was logged yet, or both were removed")
+        if self.torn:
+            lines.append(f"after the last event {self.torn} bytes of a line that a crash cut off")
+        return lines
 
 
 class EventLog:
@@ -110,6 +129,26 @@ class EventLog:
         finally:
             os.close(handle)
 
+    def begin_anew(self, actor: str, action: str, subject: str) -> Path | None:
+        """Put the log of keys that are gone aside, whole or broken, and begin one under the present keys, whose first
+        event names the file and its SHA-256. Returns where it lies; None where there is none, and nothing is written.
+        """
+        head, number = _head_path(self.path), 1
+        with self._locked():
+            if not self.path.exists() and not head.exists():
+                return None
+            while (aside := self.path.with_suffix(f".{number}.jsonl")).exists() or _head_path(aside).exists():
+                number += 1
+            for old, new in ((self.path, aside), (head, _head_path(aside))):
+                if old.exists():
+                    old.rename(new)
+        digest = ""
+        if aside.exists():
+            with aside.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        self.append(actor, action, subject, {"before": aside.name, "sha256": digest})
+        return aside
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
         handle = os.open(self.path.with_name(self.path.name + ".lock"), os.O_WRONLY | os.O_CREAT, 0o600)
@@ -123,11 +162,14 @@ class EventLog:
 def verify(path: Path, public: PublicIdentity, noted: Head | None = None) -> Verified:
     """Check every line of a log, offline, against its writer's public keys; `noted`: a head that was noted elsewhere.
 
+    Neither log nor head is a log of no events; one without the other is not.
+
     Raises: SealError naming the first line that does not hold (changed, missing, out of order, signed with another
     key), or the head, when lines are missing at the end.
     """
-    marks = [_read_head(path, public), *([] if noted is None else [noted])]
     at, torn = first_head(public), 0
+    absent = not path.exists() and not _head_path(path).exists()
+    marks = [at if absent else _read_head(path, public), *([] if noted is None else [noted])]
     _check_marks(path, marks, at)
     for data in _lines(path):
         if not data.endswith(b"\n") and len(data) <= MAX_LINE_BYTES:
@@ -139,7 +181,7 @@ def verify(path: Path, public: PublicIdentity, noted: Head | None = None) -> Ver
     if longest > at.seq:
         wanted = f"{longest} lines, as its head says"
         raise broken(f"{path} ends after line {at.seq}", wanted, "lines missing at its end")
-    return Verified(head=at, torn=torn)
+    return Verified(head=at, torn=torn, absent=absent)
 
 
 def read_events(path: Path) -> Iterator[Event]:

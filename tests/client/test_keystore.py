@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import resource
 import subprocess
 import sys
@@ -11,12 +12,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from client import keystore
+from client.anonymise_keys import pseudonym_key, rotate_pseudonyms
 from client.cli import main
 from client.config import IDENTITY_FILE, SECRET_FILE
 from client.keystore import MAGIC, PASSPHRASE_FILE, SYSTEMD_FOLDER, lock_keys, read_secret, rotate_identity, unlock_keys
 from client.site import make_keys, open_site, pin_coordinator
 from privacy.errors import ConfigError
 from privacy.sealing import Identity
+from protocol.eventlog import EventLog, read_events, verify
 
 WORDS = b"correct horse battery"
 
@@ -116,6 +119,96 @@ def test_rotation_gives_new_keys_keeps_the_old_ones_and_the_secret_of_the_splits
     assert read_secret(home / "keys" / keystore.OLD_FILE, "") == before[IDENTITY_FILE]
     assert (home / "keys" / keystore.OLD_FILE).read_bytes().startswith(MAGIC) is locked
     assert all((home / "keys" / name).stat().st_mode & 0o077 == 0 for name in (IDENTITY_FILE, keystore.OLD_FILE))
+
+
+@pytest.mark.parametrize("locked", [False, True])
+@pytest.mark.parametrize("lost", [(IDENTITY_FILE,), (SECRET_FILE,)])
+def test_rotation_makes_lost_keys_anew_and_says_what_follows(home, monkeypatch, tmp_path, capsys, lost, locked):
+    before = keys_of(home)
+    if locked:
+        lock_keys(home, WORDS)
+        give(monkeypatch, tmp_path, WORDS)
+    for name in lost:
+        (home / "keys" / name).unlink()
+    with pytest.raises(ConfigError, match="keys rotate"):
+        open_site(home)
+    assert main(["keys", "rotate", str(home)]) == 0
+    shown = capsys.readouterr().out
+    site = open_site(home)
+    assert f"{lost[0]} was lost" in shown and site.identity.public().fingerprint() in shown
+    assert site.identity.to_bytes() != before[IDENTITY_FILE]
+    assert (site.secret == before[SECRET_FILE]) is (SECRET_FILE not in lost)
+    assert (home / "keys" / keystore.OLD_FILE).exists() is (IDENTITY_FILE not in lost)
+    assert all(data.startswith(MAGIC) is locked for data in keys_of(home).values())
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_the_event_log_goes_on_under_the_new_keys_and_names_the_old_one_by_its_hash(home, capsys, lost):
+    path = home / "state" / "events.jsonl"
+    old = open_site(home).identity
+    EventLog(path, old, clock=lambda: 1.0).append("coordinator", "job.wait", "r")
+    before = path.read_bytes()
+    if lost:
+        (home / "keys" / IDENTITY_FILE).unlink()
+    assert main(["keys", "rotate", str(home)]) == 0
+    aside = home / "state" / "events.1.jsonl"
+    assert str(aside) in capsys.readouterr().out and aside.read_bytes() == before
+    assert verify(aside, old.public()).head.seq == 1
+    (event,) = read_events(path)
+    assert event.action == "keys.rotate"
+    assert event.details == {"before": "events.1.jsonl", "sha256": hashlib.sha256(before).hexdigest()}
+    assert main(["keys", "rotate", str(home)]) == 0
+    assert main(["log", "verify", str(home)]) == 0
+    assert next(read_events(path)).details["before"] == "events.2.jsonl"
+    assert aside.read_bytes() == before
+
+
+def test_a_rotation_begins_no_event_log_where_there_is_none(home):
+    assert main(["keys", "rotate", str(home)]) == 0
+    assert not list((home / "state").glob("events.*jsonl"))
+
+
+def test_rotation_with_both_keys_lost_makes_a_site_that_opens(home):
+    for name in (IDENTITY_FILE, SECRET_FILE):
+        (home / "keys" / name).unlink()
+    public = rotate_identity(home)
+    assert open_site(home).identity.public() == public
+
+
+def test_lost_keys_are_not_made_anew_beside_locked_ones_without_their_passphrase(home):
+    lock_keys(home, WORDS)
+    (home / "keys" / IDENTITY_FILE).unlink()
+    before = {path.name: path.read_bytes() for path in (home / "keys").iterdir()}
+    with pytest.raises(ConfigError, match="the passphrase"):
+        rotate_identity(home)
+    assert {path.name: path.read_bytes() for path in (home / "keys").iterdir()} == before
+
+
+def test_a_lock_holds_the_keys_before_a_rotation_and_those_of_the_pseudonyms_too(home, monkeypatch, tmp_path):
+    rotate_identity(home)
+    rotate_pseudonyms(home)
+    files = [home / "keys" / name for name in (IDENTITY_FILE, SECRET_FILE, "identity.old.key", "pseudonyms.key")]
+    before = [path.read_bytes() for path in files]
+    lock_keys(home, WORDS)
+    assert all(path.read_bytes().startswith(MAGIC) for path in files)
+    with pytest.raises(ConfigError, match="found none"):
+        pseudonym_key(home)
+    give(monkeypatch, tmp_path, WORDS)
+    assert pseudonym_key(home) == before[3]
+    unlock_keys(home)
+    assert [path.read_bytes() for path in files] == before
+    lock_keys(home, WORDS)
+    rotate_pseudonyms(home)
+    assert files[3].read_bytes().startswith(MAGIC) and pseudonym_key(home) != before[3]
+
+
+def test_a_key_that_cannot_be_read_locks_none(home):
+    rotate_pseudonyms(home)
+    (home / "keys" / "pseudonyms.key").chmod(0o644)
+    before = keys_of(home)
+    with pytest.raises(ConfigError, match="others may read it"):
+        lock_keys(home, WORDS)
+    assert keys_of(home) == before
 
 
 def test_the_commands_rotate_lock_and_unlock_and_show_no_secret(home, monkeypatch, tmp_path, capsys):

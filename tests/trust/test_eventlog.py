@@ -175,6 +175,42 @@ def test_attack_the_end_is_cut_off_and_the_head_taken_away_changed_or_made_up(
         verify(log.path, identity.public())
 
 
+def test_a_log_that_nothing_was_written_to_has_neither_lines_nor_head(tmp_path: Path, identity: Identity) -> None:
+    path = tmp_path / "events.jsonl"
+    verified = verify(path, identity.public())
+    assert (verified.head.seq, verified.torn, verified.absent) == (0, 0, True)
+    assert not list(tmp_path.iterdir())
+    EventLog(path, identity, clock=lambda: 1.0).append("operator", "job.submit", "job-1")
+    assert verify(path, identity.public(), verified.head).absent is False
+
+
+@pytest.mark.parametrize("kept", [b"", b"x", b"x\n"])
+def test_attack_the_head_alone_is_taken_away_or_the_log_alone(log: EventLog, identity: Identity, kept: bytes) -> None:
+    head = head_file(log).read_bytes()
+    log.path.write_bytes(kept)
+    head_file(log).unlink()
+    with pytest.raises(SealError, match="the head of the log beside it"):
+        verify(log.path, identity.public())
+    head_file(log).write_bytes(head)
+    log.path.unlink()
+    with pytest.raises(SealError, match="lines missing at its end"):
+        verify(log.path, identity.public())
+
+
+def test_attack_log_and_head_are_both_removed_and_a_head_noted_elsewhere_shows_it(
+    log: EventLog, identity: Identity
+) -> None:
+    noted = verify(log.path, identity.public()).head
+    log.path.unlink()
+    head_file(log).unlink()
+    assert verify(log.path, identity.public()).absent  # alone it cannot be seen
+    with pytest.raises(SealError, match="ends after line 0"):
+        verify(log.path, identity.public(), noted)
+    log.append("operator", "site.approve", "ward-7")
+    with pytest.raises(SealError, match="ends after line 1"):
+        verify(log.path, identity.public(), noted)
+
+
 def test_attack_log_and_head_are_both_set_back_and_a_head_noted_elsewhere_shows_it(
     log: EventLog, identity: Identity
 ) -> None:

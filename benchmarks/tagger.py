@@ -1,7 +1,7 @@
 """A tagger of identifiers, federated and pooled, and what it adds to the anonymisation rules.
 
     python -m benchmarks.tagger --data DIR --out DIR [--scorer FILE] [--only meddocan|presidio-research]
-                                [--records N] [--rounds N] [--json]
+                                [--records N] [--passes N] [--rounds N] [--json]
 
 `--data` has the folders `meddocan` (`train.spans.jsonl`, `dev.spans.jsonl`) and `presidio-research` (`spans.jsonl`).
 Each set is trained with `cloister simulate` over three sites and over one, which is pooled training: as many steps one
@@ -9,7 +9,8 @@ after the other and as many passes over the texts, so the one site's lot is thre
 `cloister-site anonymise --profile strict` marks the test part, without the tagger and with it, and the scorer (a
 program that takes GOLD and FOUND, both JSON Lines, and prints JSON) says how much of the identifiers is hidden.
 presidio-research is split by template: the sentence with each identifier's label in its place. `--records` takes the
-first so many records of the training part, a third as many of the test; `--rounds` so many rounds.
+first so many records of the training part, a third as many of the test; `--passes` takes so many passes over the texts,
+`--rounds` cuts them into so many rounds.
 """
 
 from __future__ import annotations
@@ -36,19 +37,23 @@ Records = list[dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A public set: its folder, a site's lot in texts, passes over them in a round, rounds, what is to be reached."""
+    """A public set: its folder, a site's lot in texts, passes over all texts, rounds, what is to be reached.
+
+    Pooled training needs no rounds; it has a few, so that its way can be looked at.
+    """
 
     name: str
     lot: int
-    epochs: int
+    passes: int
     rounds: int
+    pooled_rounds: int
     least_recall: float
     least_precision: float = 0.85
 
 
 CASES = (
-    Case(name="meddocan", lot=1, epochs=1, rounds=6, least_recall=0.90),
-    Case(name="presidio-research", lot=16, epochs=2, rounds=4, least_recall=0.92),
+    Case(name="meddocan", lot=1, passes=6, rounds=12, pooled_rounds=3, least_recall=0.90),
+    Case(name="presidio-research", lot=16, passes=8, rounds=4, pooled_rounds=4, least_recall=0.92),
 )
 
 
@@ -60,6 +65,7 @@ class Question:
     out: Path
     scorer: Path | None
     records: int
+    passes: int
     rounds: int
 
 
@@ -99,9 +105,10 @@ def job_text(labels: Sequence[str], *, rounds: int, steps: int, sites: int, lot:
     start, end = text.index("labels = ["), text.index("[columns]")
     text = text[:start] + f"labels = {json.dumps(list(labels))}\n\n" + text[end:]
     for old, new in (
-        ("rounds = 6", f"rounds = {rounds}"),
+        ("rounds = 12", f"rounds = {rounds}"),
+        ("measure_every = 3", f"measure_every = {max(1, rounds // 3)}"),
         ("min_sites = 3", f"min_sites = {sites}"),
-        ("local_epochs = 1", f"local_steps = {steps}"),
+        ("local_epochs = 0.5", f"local_steps = {steps}"),
         ("lot = 1", f"lot = {lot}"),
     ):
         if text.count(f"\n{old}\n") != 1:
@@ -117,15 +124,19 @@ def run_case(case: Case, question: Question) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     data, held = _write(folder / "train.jsonl", train), _write(folder / "test.jsonl", test)
     labels = sorted({span["label"] for each in [*train, *test] for span in each["spans"]})
-    rounds = question.rounds or case.rounds
-    steps = math.ceil(case.epochs * len(train) / SITES / case.lot)
-    row: dict[str, Any] = {"case": case.name, "train": len(train), "test": len(test), "rounds": rounds}
-    for name, sites, lot in (("federated", SITES, case.lot), ("pooled", 1, SITES * case.lot)):
+    row: dict[str, Any] = {"case": case.name, "train": len(train), "test": len(test)}
+    for name, sites, lot, rounds in (
+        ("federated", SITES, case.lot, question.rounds or case.rounds),
+        ("pooled", 1, SITES * case.lot, question.rounds or case.pooled_rounds),
+    ):
+        passes = question.passes or case.passes
+        steps = math.ceil(passes * len(train) / SITES / case.lot / rounds)
         job = folder / f"{name}.toml"
         job.write_text(job_text(labels, rounds=rounds, steps=steps, sites=sites, lot=lot), encoding="utf-8")
         began = time.monotonic()
         metrics = _trained(job, data, held, sites, folder / name)
         row[name] = {
+            "rounds": rounds,
             "steps": rounds * steps,
             "seconds": round(time.monotonic() - began, 1),
             **{key: round(metrics[key], 4) for key in ("micro_f1", "precision", "recall", "macro_f1", "accuracy")},
@@ -174,6 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--scorer", type=Path)
     parser.add_argument("--only", choices=[case.name for case in CASES])
     parser.add_argument("--records", type=int, default=0)
+    parser.add_argument("--passes", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args(argv)
@@ -185,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     scorer = arguments.scorer.resolve() if arguments.scorer else None
     question = Question(
         data=arguments.data.resolve(), out=arguments.out.resolve(), scorer=scorer, records=arguments.records,
-        rounds=arguments.rounds,
+        passes=arguments.passes, rounds=arguments.rounds,
     )  # fmt: skip
     cases_run = [run_case(case, question) for case in cases]
     rows = [line for found in cases_run for line in rows_of(found)]

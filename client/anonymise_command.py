@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     profile = profile_of(arguments)
     anonymiser = anonymiser_of(arguments, profile, _key(arguments, profile.keyed))
     evaluation = None if arguments.labelled is None else evaluate_labelled(arguments.labelled, anonymiser)
-    outputs = Outputs(table=arguments.out, spans=arguments.spans)
+    outputs = Outputs(table=arguments.out, spans=arguments.spans, report=arguments.report)
     builder = anonymise_file(
         arguments.source, outputs, anonymiser, profile, wanted_of(arguments), question_of(arguments, profile)
     )

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from learning.rows import Columns, Fault, Source
-from privacy.errors import DataError
+from privacy.errors import ConfigError, DataError
 
 _BATCH_ROWS = 1_000
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -55,12 +55,16 @@ def _first_column(path: Path) -> Columns:
     try:
         if suffix == ".parquet":
             return Columns(text=pq.read_schema(path).names[0], label=None)
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        # A byte that is no UTF-8 may stand anywhere in the block that is read here: `Source` names its place.
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             if suffix == ".jsonl":
                 first = json.loads(next(line for line in file if line.strip()))
                 return Columns(text=next(iter(first)), label=None)
             return Columns(text=next(csv.reader(file, delimiter="\t" if suffix == ".tsv" else ","))[0], label=None)
-    except (StopIteration, IndexError, ValueError, TypeError, csv.Error, OSError, pa.ArrowException):
+    except OSError as error:
+        found = os.strerror(error.errno) if error.errno else f"no {suffix} table"  # Arrow's own have no number
+        raise DataError(f"{path.name} cannot be read", found=found) from None
+    except (StopIteration, IndexError, ValueError, TypeError, csv.Error, pa.ArrowException):
         raise DataError(f"{path.name}: the first row", expected=f"a {suffix} table in UTF-8", found="none") from None
 
 
@@ -68,12 +72,12 @@ def _first_column(path: Path) -> Columns:
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary file (0600) that takes the name `path` when the block ends without an error, and is gone otherwise.
 
-    Raises: DataError when no file can be made there.
+    Raises: ConfigError when no file can be made there.
     """
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise DataError(f"{path}", expected="a place that can be written", found=error.strerror or "none") from None
+        raise ConfigError(f"{path}", expected="a place that can be written", found=error.strerror or "none") from None
     os.close(handle)
     temporary = Path(name)
     try:

@@ -12,10 +12,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from client.config import KEYS_DIR, SECRET_FILE
-from client.keystore import read_secret
-from learning.storage import write_private
+from client.keystore import LOST, PSEUDONYM_KEY_FILE, read_secret, write_secret
 
-PSEUDONYM_KEY_FILE = "pseudonyms.key"
 KEY_BYTES = 32
 
 
@@ -27,7 +25,7 @@ def pseudonym_key(home: Path) -> bytes:
     own = home / KEYS_DIR / PSEUDONYM_KEY_FILE
     if own.exists():
         return read_secret(own, "`cloister-site rotate-pseudonyms`")
-    secret = read_secret(home / KEYS_DIR / SECRET_FILE, "`cloister-site init`")
+    secret = read_secret(home / KEYS_DIR / SECRET_FILE, LOST)
     derived: bytes = HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=b"cloister/v1/site/pseudonyms").derive(
         secret
     )  # the same as `Site.subkey` gives for this purpose
@@ -40,9 +38,8 @@ def rotate_pseudonyms(home: Path) -> Path:
     Raises: ConfigError when the folder is no site.
     """
     pseudonym_key(home)
-    path = home / KEYS_DIR / PSEUDONYM_KEY_FILE
-    write_private(path, secrets.token_bytes(KEY_BYTES))
-    return path
+    write_secret(home, PSEUDONYM_KEY_FILE, secrets.token_bytes(KEY_BYTES))
+    return home / KEYS_DIR / PSEUDONYM_KEY_FILE
 
 
 def throwaway_key() -> bytes:

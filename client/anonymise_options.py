@@ -91,6 +91,6 @@ def _site_profile(arguments: argparse.Namespace) -> str:
 
 def _site_section(arguments: argparse.Namespace) -> AnonymisationSection:
     """What the site's file says of anonymisation; the defaults without a site or its file."""
-    if arguments.site is None or not (arguments.site / SITE_FILE).is_file():
+    if arguments.site is None or not (arguments.site / SITE_FILE).exists():
         return AnonymisationSection()
     return read_site(arguments.site).anonymisation

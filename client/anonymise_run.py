@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TextIO
 
 from client.anonymise_files import FORMATS, Record, open_writer, read_records, whole_file
+from learning.rows import ColumnsError
+from learning.storage import check_dir_place, check_place
 from privacy.anonymise.columns import SAMPLE_ROWS, Column, Handling, Wanted, plan_columns
 from privacy.anonymise.engine import Anonymiser
 from privacy.anonymise.evaluation import Evaluation, gold_of
@@ -30,10 +32,13 @@ _EVERY_S = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """Where the results go. `table` has the suffix of the input; `spans` is a JSONL file."""
+    """Where the results go. `table` has the suffix of the input; `spans` is a JSONL file; `report` is a folder, which
+    is looked at here and filled by `write_report`.
+    """
 
     table: Path
     spans: Path | None = None
+    report: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +87,11 @@ def prepare_table(
     source: Path, anonymiser: Anonymiser, profile: Profile, wanted: Wanted, question: Question
 ) -> tuple[TableAnonymiser, ReportBuilder]:
     """The plan for a table, from its first rows, and an empty report. Raises: as `anonymise_file`."""
-    sample = [flat(row) for row in _sample(read_records(source, wanted.named()))]
+    try:
+        sample = [flat(row) for row in _sample(read_records(source, wanted.named()))]
+    except ColumnsError as error:  # options named them, not the file of a data set
+        remedy = "correct the option, or the names of the columns in the file"
+        raise ConfigError(error.problem, expected=error.expected, found=error.found, remedy=remedy) from None
     if not sample:
         raise DataError(f"{source.name}", expected="one record or more", found="none")
     columns = plan_columns(sample, wanted)
@@ -167,9 +176,15 @@ def _check_places(source: Path, outputs: Outputs) -> None:
     if outputs.table.suffix.lower() != suffix:
         raise ConfigError(f"{outputs.table.name}", expected=f"a name that ends in {suffix}, as the input's does",
                           found=outputs.table.suffix or "none")  # fmt: skip
-    places = [path.resolve() for path in (source, outputs.table, outputs.spans) if path is not None]
+    named = (source, outputs.table, outputs.spans, outputs.report)
+    places = [path.resolve() for path in named if path is not None]
     if len(set(places)) != len(places):
         raise ConfigError("input and outputs", expected="different files", found="one file twice")
+    check_place(outputs.table, "OUT")
+    if outputs.spans is not None:
+        check_place(outputs.spans, "--spans")
+    if outputs.report is not None:
+        check_dir_place(outputs.report, "--report")
 
 
 def _check_columns(columns: Sequence[Column], named: Sequence[str]) -> None:

@@ -59,6 +59,10 @@ class Tagger:
 
     def __init__(self, folder: Path) -> None:
         """Raises: ConfigError when the folder holds no token classifier."""
+        wanted = "a folder with a token classifier and its tokeniser, in safetensors"
+        if not folder.is_dir():  # else the path would be taken for a name, and looked up among models that were fetched
+            found = "a file" if folder.exists() else "no such folder"
+            raise ConfigError(f"tagger {folder}", expected=wanted, found=found, remedy="check the path")
         from transformers import AutoModelForTokenClassification, AutoTokenizer
         from transformers.utils import logging
 
@@ -69,11 +73,8 @@ class Tagger:
             self._model: Any = AutoModelForTokenClassification.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
             )
-        except (OSError, ValueError, KeyError) as error:
-            raise ConfigError(
-                f"tagger {folder}", expected="a folder with a token classifier and its tokeniser, in safetensors",
-                found=type(error).__name__,
-            ) from None  # fmt: skip
+        except (OSError, ValueError, KeyError):
+            raise ConfigError(f"tagger {folder}", expected=wanted, found="one that transformers cannot read") from None
         self._model.eval()
 
     @cached_property

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from client.anonymise_command import add_commands
 from client.asking import confirm
 from client.budget_cli import add_budget_options, run_budget
-from client.config import COORDINATOR_FILE, KEYS_DIR, SITE_FILE, SiteConfig, read_site
+from client.config import COORDINATOR_FILE, IDENTITY_FILE, KEYS_DIR, SITE_FILE, SiteConfig, read_site
 from client.data_cli import add_commands as add_data
 from client.jobs_cli import add_commands as add_jobs
 from client.keys_cli import add_commands as add_keys
@@ -28,9 +28,8 @@ from client.link.trust_cli import add_commands as add_trust
 from client.model_cli import add_commands as add_model
 from client.roster_cli import add_commands as add_roster
 from client.template import NewSite, site_template
-from learning.storage import make_private_dir, write_private
+from learning.storage import check_dir_place, make_private_dir, write_private
 from privacy.errors import ConfigError, PolicyRefusal
-from privacy.sealing import PublicIdentity
 from protocol.console import add_command, answer, run_command
 from protocol.job import config_error
 
@@ -81,11 +80,12 @@ def _add_init(commands: Any) -> None:
 
 
 def run_init(arguments: argparse.Namespace) -> int:
-    """Make a site's folder; print the public keys that the coordinator needs."""
+    """Make a site's folder; print the public keys that the coordinator needs. Keys that are there are kept."""
     home: Path = arguments.dir
     data: Path = arguments.data
     if not data.is_file():
         raise ConfigError(f"--data {data}", expected="a data file", found="none")
+    check_dir_place(home, "the site's folder")
     if (home / SITE_FILE).exists():
         raise ConfigError(f"{home / SITE_FILE}", expected="a new folder", found="a site", remedy="it is kept")
     names = {role: getattr(arguments, role) for role in ("text", "label", "unit")}
@@ -94,9 +94,11 @@ def run_init(arguments: argparse.Namespace) -> int:
     _check_grants(text)
     if not arguments.yes:
         confirm(f"Every coordinator learns the id {site.id} and the size {site.published_size}. Go on?", "the new site")
+    from client.link.membership import read_identity
     from client.site import make_keys
 
-    public = make_keys(make_private_dir(home))
+    kept = (home / KEYS_DIR / IDENTITY_FILE).exists()
+    public = read_identity(home).public() if kept else make_keys(make_private_dir(home))
     path = home / KEYS_DIR / SITE_PUBLIC_FILE
     write_private(path, f"{public.to_text()}\n".encode())
     write_private(home / SITE_FILE, text.encode())
@@ -109,7 +111,7 @@ def run_init(arguments: argparse.Namespace) -> int:
     }
     lines = [
         f"grants: {home / SITE_FILE} (read them, and change what you do not grant)",
-        f"public keys: {path} (the coordinator enters them in its roster)",
+        f"public keys: {path} ({'those that were here' if kept else 'the coordinator enters them in its roster'})",
         f"fingerprint: {public.fingerprint()} (compare it with the coordinator over the phone)",
         public.to_text(),
     ]
@@ -128,13 +130,14 @@ def _check_grants(text: str) -> None:
 
 def run_pin(arguments: argparse.Namespace) -> int:
     """Pin the coordinator; print its fingerprint."""
-    from client.site import pin_coordinator
+    from client.keystore import read_public
+    from client.site import pin_coordinator, pinned_coordinator
 
     read_site(arguments.dir)
-    public = _read_public(arguments.public)
+    public = read_public(arguments.public, "name the coordinator's coordinator.pub", "copy it again")
     path = arguments.dir / KEYS_DIR / COORDINATOR_FILE
     if path.exists() and not arguments.replace:
-        pinned = _read_public(path)
+        pinned = pinned_coordinator(arguments.dir)
         if pinned != public:
             raise ConfigError(
                 f"{path}",
@@ -157,14 +160,6 @@ def run_check(arguments: argparse.Namespace) -> int:
     report = check_site(arguments.dir, job)
     answer(arguments, report.values(), report.lines())
     return PolicyRefusal.exit_code if report.reasons else 0
-
-
-def _read_public(path: Path) -> PublicIdentity:
-    try:
-        text = path.read_bytes().decode("ascii", "replace")
-    except OSError as error:
-        raise ConfigError(f"{path}", expected="a file of public keys", found=error.strerror or "none") from None
-    return PublicIdentity.from_text(text)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ SECRET_FILE = "site.secret"  # noqa: S105 (a file name)
 COORDINATOR_FILE = "coordinator.pub"
 EVENTS_FILE = "events.jsonl"
 """Below the state: the site's event log."""
+ALL_KEYS = "a site.toml that `cloister-site init` makes holds all the keys there are"
 
 
 class _Section(BaseModel):
@@ -146,13 +147,17 @@ def read_site(home: Path) -> SiteConfig:
     path = home / SITE_FILE
     try:
         values = tomllib.loads(path.read_bytes().decode("utf-8"))
-    except OSError:
-        raise ConfigError(
-            f"{path}", expected="the site's grants", found="no file", remedy="`cloister-site init`"
-        ) from None
+    except FileNotFoundError:
+        lost = "restore it from a backup; without one `cloister-site init` writes new grants and keeps the keys"
+        remedy = lost if (home / KEYS_DIR / IDENTITY_FILE).exists() else "`cloister-site init`"
+        raise ConfigError(f"{path}", expected="the site's grants", found="no file", remedy=remedy) from None
+    except OSError as error:
+        remedy = "check the path, and whether you may read it"
+        found = error.strerror or "none that can be read"
+        raise ConfigError(f"{path}", expected="the site's grants", found=found, remedy=remedy) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}", expected="a TOML file in UTF-8", found=str(error)) from None
     try:
         return SiteConfig.model_validate(values)
     except ValidationError as error:
-        raise config_error(error, str(path)) from None
+        raise config_error(error, str(path), ALL_KEYS) from None

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from client.config import STATE_DIR, ColumnsSection, DataSection
-from client.data import SPLIT_PURPOSE, columns_of
+from client.config import STATE_DIR, DataSection
+from client.data import SPLIT_PURPOSE, columns_of, given_rows, own_columns
 from client.site import open_site
-from learning.records import Columns, Table, open_table
+from learning.records import Table, open_table
 from learning.split import Part, split_units
 from learning.storage import make_private_dir
-from protocol.job import ColumnsSection as JobColumns
 from protocol.job import Job
 
 
@@ -53,7 +53,9 @@ def count_records(home: Path, section: DataSection, job: Job | None) -> RecordCo
     """Counts of a data set. Raises: DataError naming file and rows as training would; ConfigError with a job where
     the site cannot be opened.
     """
-    columns = _plain(section) if job is None else columns_of(job, section)
+    columns = own_columns(section) if job is None else columns_of(job, section)
+    if columns.spans is not None:  # a table has labels of whole texts or entities in them; a job asks for one of both
+        columns = replace(columns, label=None)
     cache = make_private_dir(home / STATE_DIR / "tables")
     path = (home / section.path).resolve()
     table = open_table(path, columns, cache_dir=cache, labels=None if job is None else job.task.labels)
@@ -69,21 +71,18 @@ def count_records(home: Path, section: DataSection, job: Job | None) -> RecordCo
     )
 
 
-def _plain(section: DataSection) -> Columns:
-    """The site's own columns; a role that it leaves to the job has the name of a plain job."""
-    own: ColumnsSection = section.columns
-    plain = JobColumns()
-    return Columns(text=own.text or plain.text, label=own.label or plain.label, unit=own.unit, linked=own.linked or ())
-
-
 def _labels(table: Table) -> dict[str, int]:
+    """Rows by label; of marked texts, those that hold one or more entities of the type."""
+    if table.has_entities:
+        held = Counter(kind for row in range(len(table)) for kind in {entity.kind for entity in table.entities(row)})
+        return {name: held[kind] for kind, name in enumerate(table.labels)}
     counts = np.bincount(table.label_ids(np.arange(len(table))), minlength=len(table.labels))
     return {name: int(count) for name, count in zip(table.labels, counts, strict=True)}
 
 
 def _parts(home: Path, section: DataSection, job: Job, keys: list[bytes]) -> dict[str, int]:
     if section.rows:  # the site names its training rows itself
-        return {Part.TRAIN.name.lower(): len(np.load(home / section.rows, allow_pickle=False))}
+        return {Part.TRAIN.name.lower(): len(given_rows(home / section.rows, len(keys)))}
     training = job.training
     secret = open_site(home).subkey(SPLIT_PURPOSE)
     parts = split_units(keys, secret, validation=training.validation, test=training.test)

@@ -23,7 +23,7 @@ from learning.records import Columns, open_table
 from learning.split import Part, rows_of, split_units
 from privacy.anonymise import Anonymiser, Profile, load_profile
 from privacy.errors import DataError, PolicyRefusal
-from protocol.job import NO_PROFILE, RECORD_UNIT, Job
+from protocol.job import NO_PROFILE, RECORD_UNIT, ColumnsSection, Job
 from protocol.plans import caches_vectors
 
 CACHE_PURPOSE = "cache"
@@ -117,6 +117,13 @@ def columns_of(job: Job, section: DataSection) -> Columns:
     )
 
 
+def own_columns(section: DataSection) -> Columns:
+    """The columns that the site itself names; a role that it leaves to the job has the name of a plain job."""
+    own, plain = section.columns, ColumnsSection()
+    label = own.label or (None if own.spans else plain.label)
+    return Columns(text=own.text or plain.text, label=label, unit=own.unit, linked=own.linked or (), spans=own.spans)
+
+
 def _loader(site: Site, job: Job, section: DataSection, path: Path, columns: Columns, part: Part) -> Callable[[], Rows]:
     def load() -> Rows:
         if section.rows and part is not Part.TRAIN:
@@ -124,7 +131,7 @@ def _loader(site: Site, job: Job, section: DataSection, path: Path, columns: Col
             raise DataError("the data set", expected="a part to test on", found="named training rows", remedy=remedy)
         table = open_table(path, columns, cache_dir=site.state / "tables", labels=job.task.labels)
         if section.rows:
-            return table, _given_rows(site.home / section.rows, len(table))
+            return table, given_rows(site.home / section.rows, len(table))
         parts = split_units(
             table.unit_keys(),
             site.subkey(SPLIT_PURPOSE),
@@ -136,7 +143,8 @@ def _loader(site: Site, job: Job, section: DataSection, path: Path, columns: Col
     return load
 
 
-def _given_rows(path: Path, count: int) -> NDArray[np.int64]:
+def given_rows(path: Path, count: int) -> NDArray[np.int64]:
+    """The positions that a site names for itself, of a table of `count` rows. Raises: DataError for anything else."""
     try:
         rows = np.load(path, allow_pickle=False)
     except (OSError, ValueError):

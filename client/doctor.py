@@ -15,11 +15,33 @@ from pathlib import Path
 import psutil
 from cryptography import x509
 
-from client.config import COORDINATOR_FILE, KEYS_DIR, STATE_DIR, DataSection, SiteConfig, read_site
+from client.config import (
+    COORDINATOR_FILE,
+    IDENTITY_FILE,
+    KEYS_DIR,
+    SECRET_FILE,
+    STATE_DIR,
+    DataSection,
+    SiteConfig,
+    read_site,
+)
+from client.keystore import (
+    LOST,
+    PASSPHRASE_FILE,
+    PUBLIC_FILE,
+    SYSTEMD_NAME,
+    is_locked,
+    passphrase,
+    read_public,
+    read_secret,
+)
 from client.link.dial import CLOCK_REMEDY, Busy, clock_difference, likely_clock, shown_certificate
 from client.link.membership import Membership, is_member, read_membership
+from client.roster import approved, brings, waiting
+from client.site import pinned_coordinator
 from learning.rows import Columns, Source
 from privacy.errors import CloisterError, DataError
+from privacy.sealing import Identity, PublicIdentity
 from protocol.job import NO_PROFILE, ColumnsSection
 from protocol.link.certificates import Party, Subject, check_issued, renewal_time, validity
 
@@ -148,12 +170,60 @@ def examine_modes(home: Path) -> Iterator[Finding]:
         yield Finding(what="modes", ok=True, found="keys and state are for their owner alone")
 
 
+def examine_keys(home: Path) -> Iterator[Finding]:
+    """Whether the private keys are there and can be read; locked ones are no fault, where nothing here opens them."""
+    told = False
+    for name in (IDENTITY_FILE, SECRET_FILE):
+        path = home / KEYS_DIR / name
+        try:
+            if is_locked(path) and passphrase() is None:
+                mend = f"the daemon needs the passphrase: {PASSPHRASE_FILE}, or systemd's {SYSTEMD_NAME}"
+                found = f"{name} is locked, and this process was given no passphrase"
+                yield Finding(what="keys", ok=True, found=found, mend=mend)
+                told = True
+                continue
+            secret = read_secret(path, LOST)
+            if name == IDENTITY_FILE:
+                Identity.from_bytes(secret)
+        except CloisterError as error:
+            yield _fault("keys", error, LOST)
+            told = True
+    if not told:
+        yield Finding(what="keys", ok=True, found=f"{IDENTITY_FILE} and {SECRET_FILE} can be read")
+
+
+def examine_roster(home: Path, config: SiteConfig) -> Iterator[Finding]:
+    """Whether a roster is approved under this site's present keys, and whether one waits for approval."""
+    what, approve = "roster", "`cloister-site roster show`; compare fingerprints, then `cloister-site roster approve`"
+    try:
+        current, offer, public = approved(home), waiting(home), _public(home)
+    except CloisterError as error:
+        yield _fault(what, error, approve)
+        return
+    if offer is not None and (new := brings(current, offer)):
+        yield Finding(what=what, ok=False, found=f"waits for approval: {new}", mend=approve)
+        return
+    if current is None:
+        mend = "jobs with secure aggregation are declined until the coordinator has proposed one and it is approved"
+        yield Finding(what=what, ok=True, found="none approved, none proposed", mend=mend)
+    elif public is not None and current.sites.get(config.id) != public:
+        mend = f"have the operator enter {PUBLIC_FILE}, then `cloister-site roster approve`"
+        yield Finding(what=what, ok=False, found="the approved one has other keys for this site", mend=mend)
+    else:
+        yield Finding(what=what, ok=True, found=f"{len(current.sites)} sites approved, epoch {current.epoch}")
+
+
+def _public(home: Path) -> PublicIdentity | None:
+    """The site's public keys, which a lock leaves open; None where they were not written."""
+    path = home / KEYS_DIR / PUBLIC_FILE
+    remedy = "`cloister-site keys rotate` writes it anew, with new keys"
+    return read_public(path, remedy, remedy) if path.exists() else None
+
+
 def examine_link(home: Path, clock: Callable[[], float]) -> Iterator[Finding]:
     """Membership, address, TLS and clock, as far as each can be seen; a clock that is off does not hide the rest."""
     if not is_member(home):
-        pinned = (home / KEYS_DIR / COORDINATOR_FILE).exists()
-        found = "a pinned coordinator, no membership" if pinned else "none"
-        yield Finding(what="membership", ok=False, found=found, mend="`cloister-site join TOKEN`")
+        yield _without_membership(home)
         return
     try:
         membership = read_membership(home)
@@ -165,6 +235,19 @@ def examine_link(home: Path, clock: Callable[[], float]) -> Iterator[Finding]:
     for address in dict.fromkeys((membership.link_address, membership.enrolment_address)):
         yield from _examine_address(address, membership, clock())
     yield from _examine_clock(membership, clock)
+
+
+def _without_membership(home: Path) -> Finding:
+    """No fault where a coordinator is pinned: Flower's own SuperNode may host the site (docs/flower.md)."""
+    what, join = "membership", f"`cloister-site join {home} TOKEN`"
+    if not (home / KEYS_DIR / COORDINATOR_FILE).exists():
+        return Finding(what=what, ok=False, found="none, and no pinned coordinator", mend=join)
+    try:
+        pinned = pinned_coordinator(home).fingerprint()
+    except CloisterError as error:
+        return _fault(what, error, join)
+    found = f"none; a pinned coordinator, {pinned}"
+    return Finding(what=what, ok=True, found=found, mend=f"{join}, unless Flower hosts the site")
 
 
 def _examine_address(address: str, membership: Membership, now: float) -> Iterator[Finding]:
@@ -197,9 +280,10 @@ def examine(home: Path, clock: Callable[[], float]) -> list[Finding]:
     try:
         config = read_site(home)
     except CloisterError as error:
-        return [Finding(what="site.toml", ok=False, found=str(error), mend="mend it, or `cloister-site init`")]
+        return [_fault("site.toml", error, "mend it; `cloister-site init` in another folder shows what it may hold")]
     findings = [Finding(what="site.toml", ok=True, found=f"site {config.id}")]
-    findings += [*examine_modes(home), *judge_grants(config), *examine_data(home, config)]
+    findings += [*examine_modes(home), *examine_keys(home), *judge_grants(config), *examine_data(home, config)]
+    findings += examine_roster(home, config)
     findings.append(judge_disk(shutil.disk_usage(home).free))
     findings.append(judge_memory(psutil.virtual_memory().available))
     findings.append(judge_gpus(_gpus()))
@@ -220,6 +304,12 @@ def _gpus() -> list[str]:
     import torch  # here: only this finding needs it, and it takes seconds to load
 
     return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+
+
+def _fault(what: str, error: CloisterError, mend: str) -> Finding:
+    """An error as a finding: its own remedy is what to do, where it has one."""
+    found = str(error).removesuffix(f"; {error.remedy}")
+    return Finding(what=what, ok=False, found=found, mend=error.remedy or mend)
 
 
 def _gigabytes(size: int) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from client.config import SITE_FILE, DataSection, SiteConfig
+from client.config import ALL_KEYS, SITE_FILE, DataSection, SiteConfig
 from learning.storage import write_private
 from privacy.errors import ConfigError
 from protocol.job import config_error
@@ -46,7 +46,7 @@ def edit(home: Path, change: Change, expect: Callable[[dict[str, Any]], None]) -
     try:
         config = SiteConfig.model_validate(wanted)
     except ValidationError as error:
-        raise config_error(error, str(path)) from None
+        raise config_error(error, str(path), ALL_KEYS) from None
     write_private(path, new.encode())
     return config
 

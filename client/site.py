@@ -21,22 +21,18 @@ from client.config import (
     IDENTITY_FILE,
     KEYS_DIR,
     SECRET_FILE,
-    SITE_FILE,
     STATE_DIR,
     DataSection,
     SiteConfig,
     read_site,
 )
-from client.keystore import read_secret
+from client.keystore import LOST, SECRET_BYTES, read_public, read_secret
 from client.ledger import Ledger
 from client.release import RELEASE_PURPOSE, OpenRelease
 from client.state import PREKEYS_PURPOSE, RunState
 from learning.storage import make_private_dir, write_note, write_private
 from privacy.errors import ConfigError
 from privacy.sealing import Identity, PublicIdentity
-
-SECRET_BYTES = 32
-_REMEDY = f"see the site's {SITE_FILE}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +80,17 @@ class Site:
 
 
 def make_keys(home: Path) -> PublicIdentity:
-    """Make a site's keys and secret in its folder; returns the public part. Raises: ConfigError when there are some."""
+    """Make a site's keys and secret in its folder; returns the public part. A secret that is there is kept.
+
+    Raises: ConfigError when there are keys.
+    """
     keys = make_private_dir(home / KEYS_DIR)
     make_private_dir(home / STATE_DIR)
     if (keys / IDENTITY_FILE).exists():
         raise ConfigError(f"{keys}", expected="a folder without keys", found="a site's keys", remedy="they are kept")
     identity = Identity.generate()
-    write_private(keys / SECRET_FILE, secrets.token_bytes(SECRET_BYTES))
+    if not (keys / SECRET_FILE).exists():
+        write_private(keys / SECRET_FILE, secrets.token_bytes(SECRET_BYTES))
     write_private(keys / IDENTITY_FILE, identity.to_bytes())
     return identity.public()
 
@@ -98,6 +98,12 @@ def make_keys(home: Path) -> PublicIdentity:
 def pin_coordinator(home: Path, public: PublicIdentity) -> None:
     """Remember the coordinator's public keys: only requests that they signed are opened."""
     write_private(make_private_dir(home / KEYS_DIR) / COORDINATOR_FILE, (public.to_text() + "\n").encode())
+
+
+def pinned_coordinator(home: Path) -> PublicIdentity:
+    """The coordinator's public keys. Raises: ConfigError when none are pinned, or they cannot be read."""
+    missing, damaged = "`cloister-site pin`, or `cloister-site join`", "`cloister-site pin --replace`"
+    return read_public(home / KEYS_DIR / COORDINATOR_FILE, missing, damaged)
 
 
 def open_site(home: Path) -> Site:
@@ -109,16 +115,7 @@ def open_site(home: Path) -> Site:
     return Site(
         home=home,
         config=config,
-        identity=Identity.from_bytes(read_secret(home / KEYS_DIR / IDENTITY_FILE, _REMEDY)),
-        coordinator=PublicIdentity.from_text(
-            _read(home / KEYS_DIR / COORDINATOR_FILE).decode("ascii", "replace").strip()
-        ),
-        secret=read_secret(home / KEYS_DIR / SECRET_FILE, _REMEDY),
+        identity=Identity.from_bytes(read_secret(home / KEYS_DIR / IDENTITY_FILE, LOST)),
+        coordinator=pinned_coordinator(home),
+        secret=read_secret(home / KEYS_DIR / SECRET_FILE, LOST),
     )
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}", expected="a key file", found=error.strerror or "none", remedy=_REMEDY) from None

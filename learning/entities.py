@@ -10,7 +10,7 @@ Every piece of an entity is tagged, not the first piece of each word alone: an i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -38,10 +38,11 @@ def tag_names(labels: Sequence[str]) -> tuple[str, ...]:
     return ("O", *(f"{prefix}-{label}" for label in labels for prefix in "BI"))
 
 
-def read_entities(value: object, text: str, kinds: Mapping[str, int]) -> tuple[Entity, ...] | Fault:
+def read_entities(value: object, text: str, kind_of: Callable[[str], int | None]) -> tuple[Entity, ...] | Fault:
     """The entities of a row, sorted: a list of {"start", "end", "label"}, or that list as a JSON string.
 
-    Other keys are passed over. Entities that touch do not overlap.
+    `kind_of`: a label's place among the labels, None for one that is not among them. Other keys are passed over.
+    Entities that touch do not overlap.
     """
     if isinstance(value, str):
         try:
@@ -52,7 +53,7 @@ def read_entities(value: object, text: str, kinds: Mapping[str, int]) -> tuple[E
         return Fault.NO_SPANS
     found: list[Entity] = []
     for each in value:
-        entity = _entity(each, len(text), kinds)
+        entity = _entity(each, len(text), kind_of)
         if isinstance(entity, Fault):
             return entity
         found.append(entity)
@@ -62,7 +63,7 @@ def read_entities(value: object, text: str, kinds: Mapping[str, int]) -> tuple[E
     return tuple(found)
 
 
-def _entity(value: object, length: int, kinds: Mapping[str, int]) -> Entity | Fault:
+def _entity(value: object, length: int, kind_of: Callable[[str], int | None]) -> Entity | Fault:
     if not isinstance(value, Mapping):
         return Fault.NO_SPANS
     start, end, label = value.get("start"), value.get("end"), value.get("label")
@@ -70,7 +71,8 @@ def _entity(value: object, length: int, kinds: Mapping[str, int]) -> Entity | Fa
         return Fault.NO_SPANS
     if not 0 <= start < end <= length:
         return Fault.SPAN_OUTSIDE
-    return Entity(start, end, kinds[label]) if label in kinds else Fault.OTHER_LABEL
+    kind = kind_of(label)
+    return Fault.OTHER_LABEL if kind is None else Entity(start, end, kind)
 
 
 def carry(entities: Sequence[Entity], written: Sequence[tuple[int, int, int]]) -> tuple[Entity, ...]:

@@ -18,7 +18,6 @@ import tempfile
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from enum import Enum
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,7 +30,7 @@ from learning.entities import Entity, read_entities
 from learning.rows import MAX_TEXT_CHARS, Columns, Fault, Row, Source
 from privacy.errors import ConfigError, DataError
 
-__all__ = ["MAX_LABELS", "MAX_TEXT_CHARS", "Columns", "Fault", "OnBadRow", "Table", "open_table"]
+__all__ = ["MAX_LABELS", "MAX_TEXT_CHARS", "Columns", "Fault", "Table", "open_table"]
 
 MAX_LABELS = 1_000  # more distinct values than this in a label column: it is not a label column
 SHOWN_ROWS = 5
@@ -40,26 +39,17 @@ _SCHEMA = pa.schema([(name, pa.large_string()) for name in ("text", "label", "un
 _Record = tuple[str, str | None, str | None, str, str | None]  # text, label, unit, linked as JSON, entities as JSON
 
 
-class OnBadRow(Enum):
-    """What a row that cannot be used does: REFUSE the data set (the default), or SKIP the row and count it."""
-
-    REFUSE = "refuse"
-    SKIP = "skip"
-
-
 class Table:
     """Checked records of one site, by position. Held by the process that opened it: it cannot be pickled.
 
-    `labels`: the job's labels in its order, or those found, sorted; empty without a label column.
-    `skipped`: how many rows were left out, for each reason.
+    `labels`: the job's labels in its order, or those found (of whole texts: sorted; of entities: as they came); empty
+    without a column for them.
     """
 
-    def __init__(
-        self, dataset: Dataset, label_ids: NDArray[np.int64], labels: tuple[str, ...], skipped: Mapping[Fault, int]
-    ) -> None:
+    def __init__(self, dataset: Dataset, label_ids: NDArray[np.int64], labels: tuple[str, ...]) -> None:
         self._dataset = dataset.with_format("arrow")
         self._label_ids = label_ids
-        self.labels, self.skipped = labels, dict(skipped)
+        self.labels = labels
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -120,14 +110,7 @@ class Table:
         return keys
 
 
-def open_table(
-    path: Path,
-    columns: Columns,
-    *,
-    cache_dir: Path,
-    labels: Sequence[str] | None,
-    on_bad_row: OnBadRow = OnBadRow.REFUSE,
-) -> Table:
+def open_table(path: Path, columns: Columns, *, cache_dir: Path, labels: Sequence[str] | None) -> Table:
     """Check every row of a `.csv`, `.tsv`, `.jsonl` or `.parquet` file and open it as a `Table`.
 
     CSV and TSV: UTF-8 (a byte order mark is read over), a header line, RFC 4180 quoting with a comma or a tab. JSONL:
@@ -137,9 +120,9 @@ def open_table(
     there.
 
     Raises: DataError when the file is missing, empty, of another kind, not UTF-8 or broken, when a column is missing,
-    when rows cannot be used and `on_bad_row` is REFUSE, when no row is left, or when `labels` is None and the column
-    holds fewer than two labels or more than 1,000; ConfigError when others may enter `cache_dir`, when
-    `labels` are given and no column for them, or when they are none or repeat.
+    when a row cannot be used, when there is none, or when `labels` is None and the column holds fewer than two labels
+    or more than 1,000; ConfigError when others may enter `cache_dir`, when `labels` are given and no column for them,
+    or when they are none or repeat.
     Edge cases: a site that holds one of the job's labels only is no error.
     """
     _check_labels(labels, columns)
@@ -154,8 +137,7 @@ def open_table(
         raise DataError(f"{path.name} is broken", expected=f"a {path.suffix.lower()} file") from None
     except OSError as error:
         raise DataError(f"{path.name} could not be read into the cache", found=error.strerror) from None
-    if on_bad_row is OnBadRow.REFUSE:
-        checker.refuse_faults(path.name)
+    checker.refuse_faults(path.name)
     return checker.table(path.name, dataset)
 
 
@@ -180,11 +162,11 @@ class _Checker:
                 continue
             if record[1] is not None:
                 self.label_ids.append(self.ids.setdefault(record[1], len(self.ids)))
-                if len(self.ids) > MAX_LABELS and not self.fixed:
-                    raise DataError(
-                        f"the label column holds over {MAX_LABELS} values",
-                        remedy="map the role label to another column",
-                    )
+            if len(self.ids) > MAX_LABELS and not self.fixed:
+                role = "spans" if self.columns.spans is not None else "label"
+                raise DataError(
+                    f"the {role} column holds over {MAX_LABELS} values", remedy=f"map the role {role} to another column"
+                )
             yield record
 
     def _record(self, row: Mapping[str, object]) -> _Record | Fault:
@@ -202,7 +184,7 @@ class _Checker:
             return Fault.NO_UNIT
         spans: str | None = None
         if self.columns.spans is not None:
-            entities = read_entities(row.get(self.columns.spans), text, self.ids)
+            entities = read_entities(row.get(self.columns.spans), text, self._kind)
             if isinstance(entities, Fault):
                 return entities
             spans = json.dumps(entities)
@@ -212,6 +194,12 @@ class _Checker:
         names = self.columns.linked or [name for name in row if name not in own]
         linked = {key: value for name in names for key, value in _spread(name, row.get(name)) if value}
         return text, label, unit, json.dumps(linked, ensure_ascii=False), spans
+
+    def _kind(self, label: str) -> int | None:
+        """The place of an entity's type; without a job's labels, a type that is new takes the next one."""
+        if self.fixed or not label:
+            return self.ids.get(label)
+        return self.ids.setdefault(label, len(self.ids))
 
     def refuse_faults(self, name: str) -> None:
         if not self.counts:
@@ -224,22 +212,22 @@ class _Checker:
         raise DataError(
             f"{name}: {self.counts.total()} rows cannot be used",
             found=", ".join(reasons),
-            remedy="mend them, or let bad rows be skipped",
+            remedy="mend them, or take them out",
         )
 
     def table(self, name: str, dataset: Dataset) -> Table:
         if len(dataset) == 0:
-            raise DataError(f"{name} holds no row that can be used", expected="one or more")
+            raise DataError(f"{name} holds no row", expected="one or more")
         found = np.array(self.label_ids, dtype=np.int64)
         if self.fixed or self.columns.label is None:
-            return Table(dataset, found, tuple(self.ids), self.counts)
+            return Table(dataset, found, tuple(self.ids))
         if len(self.ids) < 2:
             raise DataError(f"{name} holds one label only", expected="two or more: a job needs at least two labels")
         ranked = sorted(self.ids)
         rank_of_id = np.empty(len(ranked), dtype=np.int64)
         for rank, label in enumerate(ranked):
             rank_of_id[self.ids[label]] = rank
-        return Table(dataset, rank_of_id[found], tuple(ranked), self.counts)
+        return Table(dataset, rank_of_id[found], tuple(ranked))
 
 
 def _convert(records: Iterable[_Record], cache_dir: Path) -> Dataset:

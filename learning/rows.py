@@ -71,11 +71,16 @@ class Row:
     value: Mapping[str, object] | Fault
 
 
+class ColumnsError(DataError):
+    """A table lacks a column that was named: whoever holds it, or whoever named it, mends it."""
+
+
 class Source:
     """The rows of one file, whatever its format, after its columns were found to be there.
 
-    Raises: DataError when the file is missing, empty or of another kind; `rows` raises it when columns are missing or
-    of one name, and when the bytes are not UTF-8 or so broken that no later row can be told from the next.
+    Raises: DataError when the file is missing, empty or of another kind; `rows` raises it when columns are missing
+    (ColumnsError) or of one name, and when the bytes are not UTF-8 or so broken that no later row can be told from the
+    next.
     """
 
     def __init__(self, path: Path, columns: Columns) -> None:
@@ -87,7 +92,7 @@ class Source:
         except OSError as error:
             raise DataError(f"{self.name} cannot be read", found=error.strerror) from None
         if size is None:
-            raise DataError(f"{self.name} is not there", expected="a file", remedy="check the path in site.toml")
+            raise DataError(f"{self.name} is not there", expected="a file", remedy="check the path")
         if size == 0:
             raise DataError(f"{self.name} is empty", expected="at least one record")
 
@@ -173,7 +178,7 @@ class Source:
     def _check_header(self, header: list[str]) -> None:
         """As `_check_columns`; but a first line with none of the names may be a record, so it is not shown."""
         if not set(self.columns.named()) & set(header):
-            raise DataError(
+            raise ColumnsError(
                 f"{self.name}: the first line holds none of the columns",
                 expected=_listed(self.columns.named()),
                 found=f"{len(header)} fields",
@@ -184,7 +189,7 @@ class Source:
     def _check_columns(self, names: Sequence[str]) -> None:
         missing = [name for name in self.columns.named() if name not in names]
         if missing:
-            raise DataError(
+            raise ColumnsError(
                 f"{self.name} lacks columns",
                 expected=_listed(missing),
                 found=_listed(names),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -9,8 +10,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from privacy.errors import ConfigError
+
 PRIVATE_DIR = 0o700
 PRIVATE_FILE = 0o600
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""The disk is full, or a quota or a limit on the size of files has the same effect."""
 
 
 def make_private_dir(path: Path) -> Path:
@@ -18,6 +23,33 @@ def make_private_dir(path: Path) -> Path:
     path.mkdir(parents=True, exist_ok=True, mode=PRIVATE_DIR)
     path.chmod(PRIVATE_DIR)
     return path
+
+
+def check_place(path: Path, what: str) -> None:
+    """Say early what writing a file would say late: its folder is there and can be written, the file is no folder.
+
+    `what` names the place in the error, as an option does. Raises: ConfigError; nothing is made.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{what} {path}", expected="a file to write", found="a folder", remedy="name a file in it")
+    if not path.parent.is_dir():
+        expected = "a file in a folder that is there"
+        raise ConfigError(f"{what} {path}", expected=expected, found="no such folder", remedy="make it first")
+    _check_writable(path.parent, what)
+
+
+def check_dir_place(path: Path, what: str) -> None:
+    """Say early what `make_private_dir` would say late. Raises: ConfigError; nothing is made."""
+    there = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise ConfigError(f"{what} {path}", expected="a folder", found=f"{there}, which is none", remedy="name another")
+    _check_writable(there, what)
+
+
+def _check_writable(folder: Path, what: str) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        remedy = "name another, or have it opened to you"
+        raise ConfigError(f"{what} {folder}", expected="a folder to write in", found="one that is shut", remedy=remedy)
 
 
 def write_private(path: Path, data: bytes | memoryview) -> None:

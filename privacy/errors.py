@@ -102,6 +102,12 @@ class TrainingError(CloisterError):
     exit_code = 10
 
 
+class DiskError(CloisterError):
+    """The disk is full, or it fails: whoever runs the machine mends it, and the command is run again."""
+
+    exit_code = 11
+
+
 def place_of(error: BaseException) -> str:
     """Where an error came from, as type and file:line, without its text, which could hold a record, or any value."""
     frames = traceback.extract_tb(error.__traceback__ or sys.exc_info()[2])[-_FRAMES:]

@@ -1,22 +1,42 @@
 """What the command lines of both ends share: one handler for all errors, JSON or lines on standard output.
 
 Results go to standard output, everything else to standard error. Exit codes are those of `privacy.errors`, 0 for
-success, 2 also for a command line that cannot be read, 1 for what nobody foresaw, 130 when it is interrupted.
+success, 2 also for a command line that cannot be read and for a path that the system refuses, 11 for a disk that takes
+no more, 1 for what nobody foresaw, 130 when it is interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import os
 import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from privacy.errors import CloisterError
+from learning.storage import NO_ROOM
+from privacy.errors import CloisterError, ConfigError, DiskError
 
 INTERRUPTED = 130
+_DISK = NO_ROOM | {errno.EIO}
+_PATHS = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EEXIST,
+        errno.ENOTEMPTY,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+    }
+)
+"""What the system says of a path that was given wrongly, or that is not this user's."""
 Run = Callable[[argparse.Namespace], int]
 
 
@@ -37,7 +57,30 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> 
         return INTERRUPTED
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        fault = _fault_of(error)
+        if fault is None:
+            raise
+        sys.stderr.write(f"{parser.prog}: {fault}\n")
+        return fault.exit_code
     return code
+
+
+def _fault_of(error: OSError) -> CloisterError | None:
+    """What a person can mend of an error of the system, without the error's own text; None: a defect of ours.
+
+    An error of a library, without a number, or one that names no path is none that a person can mend.
+    """
+    path = error.filename2 or error.filename  # of two, as when a file is renamed, the one that it was to become
+    said = os.strerror(error.errno) if error.errno else ""
+    place = os.fsdecode(path) if isinstance(path, (str, bytes)) else ""
+    if error.errno in _DISK:
+        remedy = "make room, or look after the disk, then run it again"
+        return DiskError(place or "the disk", expected="a disk that works and has room", found=said, remedy=remedy)
+    if error.errno in _PATHS and place:
+        remedy = "check the path, and whether you may read and write there"
+        return ConfigError(place, expected="a path that can be read or written", found=said, remedy=remedy)
+    return None
 
 
 def answer(arguments: argparse.Namespace, values: Mapping[str, object], lines: Sequence[str]) -> None:

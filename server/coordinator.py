@@ -52,6 +52,7 @@ class HeldOutSection(_Section):
     )
 
 
+_ALL_KEYS = "the files that `cloister coordinator init` makes hold all the keys there are"
 LONGEST_WAIT_HOURS = 24 * 365.0
 
 
@@ -236,7 +237,7 @@ def _validated(path: Path, model: type[_Model]) -> _Model:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}", expected="a TOML file in UTF-8", found=str(error)) from None
     except ValidationError as error:
-        raise config_error(error, str(path)) from None
+        raise config_error(error, str(path), _ALL_KEYS) from None
 
 
 def _read(path: Path) -> bytes:

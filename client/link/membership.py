@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from client.config import IDENTITY_FILE, KEYS_DIR
-from client.keystore import read_secret
+from client.keystore import LOST, read_secret
 from learning.storage import make_private_dir, write_json, write_private
 from privacy.errors import ConfigError
 from privacy.sealing import Identity
@@ -121,7 +121,7 @@ def _addresses(path: Path) -> tuple[str, str, str]:
 
 def read_identity(home: Path) -> Identity:
     """SECRET: the site's sealing and signing keys. Raises: ConfigError when there are none, or others may read them."""
-    return Identity.from_bytes(read_secret(home / KEYS_DIR / IDENTITY_FILE, "`cloister-site init`"))
+    return Identity.from_bytes(read_secret(home / KEYS_DIR / IDENTITY_FILE, LOST))
 
 
 def _private(path: Path, remedy: str) -> bytes:

@@ -81,9 +81,5 @@ def run_log_verify(arguments: argparse.Namespace) -> int:
     home: Path = arguments.dir
     noted = Head.from_text(arguments.head) if arguments.head else None
     verified = verify(home / STATE_DIR / EVENTS_FILE, read_identity(home).public(), noted)
-    values = {"events": verified.head.seq, "head": verified.head.text(), "torn_bytes": verified.torn}
-    lines = [f"the log holds: {verified.head.seq} events", f"head: {verified.head.text()} (note it elsewhere)"]
-    if verified.torn:
-        lines.append(f"after the last event {verified.torn} bytes of a line that a crash cut off")
-    answer(arguments, values, lines)
+    answer(arguments, verified.values(), verified.lines())
     return 0

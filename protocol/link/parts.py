@@ -34,10 +34,6 @@ SPARE_BYTES = 64 * 1024 * 1024
 """What a payload must leave free on the disk: state and logs have to be written when it is full."""
 
 
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""The disk is full, or a quota or a limit on the size of files has the same effect."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Payload:
     """A payload's size in bytes and its 32-byte digest."""

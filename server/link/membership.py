@@ -26,6 +26,8 @@ from server.link.registry import Invitation, InvitationState, Member
 
 EVENTS_FILE = "events.jsonl"
 INVITATION_LIFE_S = 3 * 86400.0
+LONGEST_INVITATION_S = 365 * 86400.0
+"""What is not used in a year is forgotten, and is secret all the while."""
 OPERATOR = "operator"
 _PENDING = (InvitationState.OPEN, InvitationState.CLAIMED)
 
@@ -85,9 +87,18 @@ def open_trust(home: Path, clock: Callable[[], float] = time.time) -> Trust:
 def invite(trust: Trust, site: str, address: str, life_s: float = INVITATION_LIFE_S) -> Token:
     """A one-time token for a site, to be handed over on a way that the operator trusts; an earlier one is withdrawn.
 
-    Raises: ConfigError for an active site (revoke it first), one site more than a roster holds, or an address that is
-    not host:port; ProtocolError for an id that no site may have.
+    Raises: ConfigError for an active site (revoke it first), one site more than a roster holds, an address that is
+    not host:port, or a life of less than a second or more than a year; ProtocolError for an id that no site may have.
+    What was there before is as it was then.
     """
+    if not 1.0 <= life_s <= LONGEST_INVITATION_S:  # so that NaN is refused too
+        most = LONGEST_INVITATION_S / 3600
+        raise ConfigError(
+            "how long the invitation holds",
+            expected=f"hours above 0 and up to {most:g}",
+            found=f"{life_s / 3600:g}",
+            remedy="name others with --hours",
+        )
     authority, now = trust.authority, trust.authority.clock()
     token = Token(address=address, authority_sha256=authority.pin(), site=site, expires=int(now + life_s))
     registry = authority.registry

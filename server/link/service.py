@@ -21,11 +21,12 @@ from typing import TypeVar
 import grpc
 from grpc import aio
 
+from learning.storage import NO_ROOM
 from protocol.link import link_pb2 as pb
 from protocol.link.certificates import Peer
 from protocol.link.counters import Count, Counters
 from protocol.link.logs import log
-from protocol.link.parts import NO_ROOM, Part, Payload, blocks, check_room
+from protocol.link.parts import Part, Payload, blocks, check_room
 from protocol.link.terms import (
     BLOCK_BYTES,
     DIGEST_BYTES,

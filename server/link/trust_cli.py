@@ -28,7 +28,9 @@ def add_commands(commands: Any) -> None:
     invite = _command(own, "invite", "make a one-time token for a site", run_invite)
     invite.add_argument("name", help="the site's id")
     invite.add_argument("--address", required=True, help="host:port at which the site reaches the enrolment service")
-    invite.add_argument("--hours", type=float, default=INVITATION_HOURS, help="how long the token holds")
+    invite.add_argument(
+        "--hours", type=float, default=INVITATION_HOURS, help="how long the token holds, at most a year (default: 72)"
+    )
     approve = _command(own, "approve", "let in a site whose fingerprint was compared over the phone", run_approve)
     approve.add_argument("name", help="the site's id")
     approve.add_argument("fingerprint", help="what the site's administrator reads out")
@@ -125,7 +127,7 @@ def run_grant(arguments: argparse.Namespace) -> int:
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    from learning.storage import write_private
+    from learning.storage import check_place, write_private
     from protocol.link.certificates import certificate_pem, validity
     from server.link.membership import grant, open_trust
 
@@ -137,6 +139,7 @@ def run_grant(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{arguments.request}", expected="a request", found=error.strerror or "none") from None
     except ValueError:
         raise ConfigError(f"{arguments.request}", expected="a request in DER or PEM", found="something else") from None
+    check_place(arguments.out, "OUT")  # first: who was let in stays in, whatever fails after
     trust = open_trust(arguments.dir)
     certificate = grant(trust, Subject(Party(arguments.role), arguments.name), request)
     write_private(arguments.out, certificate_pem(certificate) + certificate_pem(trust.authority.certificate))
@@ -154,9 +157,7 @@ def run_log_verify(arguments: argparse.Namespace) -> int:
     noted = Head.from_text(arguments.head) if arguments.head else None
     public = open_coordinator(arguments.dir).identity.public()
     verified = verify(arguments.dir / EVENTS_FILE, public, noted)
-    values = {"events": verified.head.seq, "head": verified.head.text(), "torn_bytes": verified.torn}
-    lines = [f"the log holds: {verified.head.seq} events", f"head: {verified.head.text()} (note it elsewhere)"]
-    answer(arguments, values, lines)
+    answer(arguments, verified.values(), verified.lines())
     return 0
 
 

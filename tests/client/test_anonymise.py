@@ -152,6 +152,12 @@ def test_after_an_error_no_output_is_there_and_an_earlier_one_is_as_it_was(
         ["in.jsonl", "o.jsonl", "--generalise", "age=bnd:10"],
         ["in.jsonl", "o.jsonl", "--dates", "shift"],
         ["in.jsonl", "o.jsonl", "--spans", "o.jsonl"],
+        ["in.jsonl", "o.jsonl", "--report", "in.jsonl"],
+        ["in.jsonl", "o.jsonl", "--report", "in.jsonl/report"],
+        ["in.jsonl", "o.jsonl", "--report", "o.jsonl"],
+        ["in.jsonl", "nodir/o.jsonl"],
+        ["in.jsonl", "o.jsonl", "--spans", "nodir/s.jsonl"],
+        ["in.jsonl", "o.jsonl", "--spans", "."],
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_is_written(
@@ -159,9 +165,48 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     data = write(tmp_path / "in.jsonl").read_bytes()
-    assert main(["anonymise", *arguments]) in (ConfigError.exit_code, DataError.exit_code)
+    assert main(["anonymise", *arguments]) == ConfigError.exit_code
     assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl"}
     assert (tmp_path / "in.jsonl").read_bytes() == data
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_an_option_that_names_no_column_is_the_options_fault(
+    tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = str(write(tmp_path / f"in{suffix}"))
+    for option in ("--text", "--keep", "--linked"):
+        assert main(["preview", source, option, "nope"]) == ConfigError.exit_code
+        err = capsys.readouterr().err
+        assert "expected nope" in err and "correct the option" in err
+        assert not [secret for secret in SECRETS if secret in err]
+
+
+@pytest.mark.parametrize("options", [[], ["--text", "note"]])
+@pytest.mark.parametrize(
+    ("name", "data", "place"),
+    [
+        ("a.csv", b"id,note\n1,caf\xe9\n", 13),
+        ("a.tsv", b"id\tnote\n1\tcaf\xe9\n", 13),
+        ("a.jsonl", b'{"note": "caf\xe9"}\n', 13),
+        ("a.csv", b"id,note,caf\xe9\n1,2,3\n", 11),
+    ],
+)
+def test_a_byte_that_is_no_utf8_is_told_by_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, data: bytes, place: int, options: list[str]
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert data[place] == 0xE9
+    assert main(["preview", str(tmp_path / name), *options]) == DataError.exit_code
+    assert f"not UTF-8 at byte {place}" in capsys.readouterr().err
+
+
+def test_a_path_that_is_not_there_is_not_said_to_be_in_site_toml(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["preview", str(tmp_path / "nope.csv")]) == DataError.exit_code
+    err = capsys.readouterr().err
+    assert "nope.csv is not there" in err and "check the path" in err and "site.toml" not in err
 
 
 def test_labels_of_json_are_no_identifiers_and_nested_strings_are_read(tmp_path: Path) -> None:
@@ -269,6 +314,14 @@ def site(tmp_path: Path) -> Path:
     home = make_private_dir(tmp_path / "site")
     make_keys(home)
     return home
+
+
+def test_grants_that_cannot_be_read_are_not_taken_for_none(site: Path, tmp_path: Path) -> None:
+    (site / "site.toml").unlink(missing_ok=True)
+    (site / "site.toml").mkdir()
+    source, out = write(tmp_path / "in.jsonl"), tmp_path / "o.jsonl"
+    assert main(["anonymise", str(source), str(out), "--site", str(site)]) == ConfigError.exit_code
+    assert not out.exists()
 
 
 def test_the_pseudonyms_of_the_command_are_those_of_a_run(site: Path) -> None:

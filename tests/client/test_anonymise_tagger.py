@@ -85,8 +85,13 @@ def test_a_model_that_fails_withholds_the_document(tagger: Tagger) -> None:
 
 
 def test_a_folder_without_a_tagger_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="token classifier"):
+    with pytest.raises(ConfigError, match=r"token classifier .*; found one that transformers cannot read"):
         Tagger(tmp_path)
+    with pytest.raises(ConfigError, match=r"nowhere; .*; found no such folder; check the path"):
+        Tagger(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file; .*; found a file; check the path"):
+        Tagger(tmp_path / "file")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from client.cli import main
@@ -147,6 +148,56 @@ def test_check_counts_rows_units_labels_and_parts_and_shows_no_record(terminal: 
     assert sum(counts["parts"].values()) == 40 and all(count % 2 == 0 for count in counts["parts"].values())
     assert terminal.run("check", "more", "--job", str(job)) == 0
     assert f"label good: {counts['labels']['good']} rows" in terminal.out
+
+
+def test_check_counts_a_data_set_of_marked_texts_as_check_of_the_site_takes_it(
+    terminal: Terminal, tiny_base: TinyBase
+) -> None:
+    marks: list[list[tuple[int, str]]] = [[(0, "NAME"), (8, "NAME")], [], [(0, "PLACE")], [(0, "NAME"), (8, "PLACE")]]
+    rows = [
+        {"note": SECRET, "grade": "x", "marks": [{"start": at, "end": at + 7, "label": kind} for at, kind in row]}
+        for row in marks
+    ]
+    file = terminal.root / "marked.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = '\n[data.marked.columns]\ntext = "note"\nspans = "marks"\n'
+    terminal.toml.write_text(
+        terminal.toml.read_text() + f'\n[data.marked]\npath = "{file}"\npublished_size = 4\n{columns}'
+    )
+    assert terminal.run("check", "marked", "--json") == 0
+    counts = json.loads(terminal.out)
+    assert (counts["rows"], counts["label_count"], counts["columns"]) == (4, 2, ["note", "marks"])
+    terminal.toml.write_text(terminal.toml.read_text() + 'label = "grade"\n')  # for jobs that ask for whole texts
+    assert terminal.run("check", "marked", "--json") == 0 and json.loads(terminal.out) == counts
+    pin_coordinator(terminal.home, Identity.generate().public())
+    job = terminal.root / "job.toml"
+    job.write_text(
+        f'name = "j"\n[task]\nkind = "tag"\nlabels = ["PLACE", "NAME", "DATE"]\n[model]\nbase = "{tiny_base.folder}"\n'
+    )
+    assert terminal.run("check", "marked", "--job", str(job), "--json") == 0
+    counts = json.loads(terminal.out)
+    assert counts["labels"] == {"PLACE": 2, "NAME": 2, "DATE": 0} and sum(counts["parts"].values()) == 4
+    rows[1]["marks"] = [{"start": 0, "end": 999, "label": "NAME"}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert terminal.run("check", "marked") == DataError.exit_code and "row 2;" in terminal.err
+
+
+@pytest.mark.parametrize("rows", [None, [0, 40], [-1], [[0]], [0.5], "text"])
+def test_rows_that_are_none_of_the_data_set_are_told_as_training_would(
+    terminal: Terminal, tiny_base: TinyBase, rows: object
+) -> None:
+    pin_coordinator(terminal.home, Identity.generate().public())
+    job = terminal.root / "job.toml"
+    job.write_text(f'name = "j"\n[task]\nlabels = ["good", "bad"]\n[model]\nbase = "{tiny_base.folder}"\n')
+    terminal.toml.write_text(terminal.toml.read_text().replace('rows = ""', 'rows = "rows.npy"'))
+    assert read_site(terminal.home).data["records"].rows == "rows.npy"
+    if rows is not None:
+        np.save(terminal.home / "rows.npy", np.array(rows))
+    assert terminal.run("check", "--job", str(job)) == DataError.exit_code
+    assert "rows.npy; expected " in terminal.err
+    np.save(terminal.home / "rows.npy", np.array([0, 39, 7]))
+    assert terminal.run("check", "--job", str(job), "--json") == 0
+    assert json.loads(terminal.out)["parts"] == {"train": 3}
 
 
 def test_check_names_a_bad_row_by_its_number(terminal: Terminal) -> None:

@@ -8,15 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from client.approvals import Approvals, Decision
+from client.checks import check_site
 from client.cli import main
 from client.config import read_site
 from client.ledger import Ledger
+from client.roster import approve
 from client.site import open_site
 from privacy.dp import Attempt, Limit, StepGroup, charge_round, epsilon_of
 from privacy.errors import BudgetError, ConfigError, DataError, PolicyRefusal
-from privacy.sealing import Identity
-from protocol.job import parse_job
+from privacy.sealing import Identity, PublicIdentity
+from privacy.secagg import Roster
+from protocol.job import parse_job, read_job
 from protocol.plans import privacy_plan
+from protocol.secagg import roster_text
 from tests.tiny_base import TinyBase
 
 SECRET_TEXT = "the patient Zebulon Quick complains"
@@ -47,6 +52,18 @@ class Home:
         assert self.run("pin", str(self.root / "coordinator.pub"))[0] == 0
         if base is not None:
             self.edit("bases = []", f'bases = ["{base.sha256}"]')
+
+    def meet(self, epoch: int = 1, **keys: PublicIdentity) -> Roster:
+        """Approve a roster of three sites, this one among them; `keys`: of a site, in place of its own."""
+        own = {"h1": open_site(self.site).identity.public()}
+        others = {site: Identity.generate().public() for site in ("h2", "h3")}
+        roster = Roster(epoch, {**own, **others, **keys})
+        approve(self.site, roster)
+        return roster
+
+    def propose(self, roster: Roster) -> None:
+        """Leave a roster for the administrator, as a coordinator's greeting does."""
+        (self.site / "state" / "roster.proposed.json").write_text(roster_text(roster))
 
     def edit(self, old: str, new: str) -> None:
         path = self.site / "site.toml"
@@ -100,6 +117,27 @@ def test_a_second_init_changes_nothing(home: Home) -> None:
     assert home.files() == before
 
 
+def test_init_writes_lost_grants_anew_beside_the_keys_that_are_there(home: Home) -> None:
+    home.ready()
+    kept = {name: data for name, data in home.files().items() if not name.endswith("site.toml")}
+    (home.site / "site.toml").unlink()
+    code, _, err = home.run("check")
+    assert (code, "`cloister-site init` writes new grants and keeps the keys" in err) == (ConfigError.exit_code, True)
+    code, out, _ = home.init("--yes")
+    assert (code, "those that were here" in out) == (0, True)
+    assert {name: data for name, data in home.files().items() if not name.endswith("site.toml")} == kept
+    assert home.run("check")[0] == 0
+
+
+def test_init_beside_lost_keys_keeps_the_secret_of_the_splits(home: Home) -> None:
+    home.ready()
+    secret = (home.site / "keys" / "site.secret").read_bytes()
+    for name in ("site.toml", "keys/identity.key"):
+        (home.site / name).unlink()
+    assert home.init("--yes")[0] == 0
+    assert open_site(home.site).secret == secret
+
+
 def test_init_keeps_grants_that_were_written_by_hand(home: Home) -> None:
     home.site.mkdir()
     (home.site / "site.toml").write_text("mine")
@@ -127,6 +165,15 @@ def test_an_init_that_is_refused_makes_nothing(home: Home) -> None:
     assert not home.site.exists()
 
 
+def test_init_says_what_it_cannot_make_before_it_asks(home: Home) -> None:
+    for place in (home.root / "records.csv", home.root / "records.csv" / "below"):
+        before = {path.name: path.read_bytes() for path in home.root.iterdir()}
+        home.site = place
+        code, _, err = home.init()
+        assert (code, "expected a folder; found" in err, "Go on?" in err) == (ConfigError.exit_code, True, False)
+        assert {path.name: path.read_bytes() for path in home.root.iterdir()} == before
+
+
 def test_another_coordinator_is_pinned_only_with_replace(home: Home) -> None:
     home.ready()
     other = Identity.generate().public()
@@ -145,9 +192,24 @@ def test_pin_needs_a_site_and_keys(home: Home) -> None:
     assert not home.site.exists()
     home.init("--yes")
     (home.root / "bad.pub").write_text("no keys")
-    assert home.run("pin", str(home.root / "bad.pub"))[0] == ConfigError.exit_code
-    assert home.run("pin", str(home.root / "gone.pub"))[0] == ConfigError.exit_code
+    for name in ("bad.pub", "gone.pub"):
+        code, _, err = home.run("pin", str(home.root / name))
+        assert (code, str(home.root / name) in err) == (ConfigError.exit_code, True)
     assert not (home.site / "keys" / "coordinator.pub").exists()
+
+
+def test_pinned_keys_that_cannot_be_read_are_named_and_pinned_again(home: Home) -> None:
+    home.ready()
+    pinned = home.site / "keys" / "coordinator.pub"
+    pinned.write_text("no keys")
+    for words in (("check",), ("pin", str(home.root / "coordinator.pub"))):
+        code, _, err = home.run(*words)
+        assert (code, str(pinned) in err, "pin --replace" in err) == (ConfigError.exit_code, True, True)
+    assert home.run("pin", str(home.root / "coordinator.pub"), "--replace")[0] == 0
+    assert home.run("check")[0] == 0
+    pinned.unlink()
+    with pytest.raises(ConfigError, match="`cloister-site pin`, or `cloister-site join`"):
+        open_site(home.site)
 
 
 def test_check_says_what_is_missing(home: Home) -> None:
@@ -175,9 +237,88 @@ def test_check_names_columns_and_shows_no_record(home: Home) -> None:
 
 def test_check_takes_a_job_that_is_granted_and_charges_nothing(home: Home, tiny_base: TinyBase) -> None:
     home.ready(tiny_base)
+    home.meet()
     before = home.files()
     code, out, _ = home.run("check", "--job", str(home.job(tiny_base)), "--json")
     assert (code, json.loads(out)["takes_job"]) == (0, True)
+    assert home.files() == before
+
+
+def test_check_declines_a_sum_until_a_roster_with_these_keys_is_approved(home: Home, tiny_base: TinyBase) -> None:
+    """The reasons are those that a greeting is refused with."""
+    home.ready(tiny_base)
+    job = str(home.job(tiny_base))
+
+    def declined(word: str) -> None:
+        before = home.files()
+        code, out, _ = home.run("check", "--job", job)
+        assert (code, word in out, "would decline" in out) == (PolicyRefusal.exit_code, True, True)
+        assert home.files() == before
+
+    declined("site h1 has approved no roster of sites")
+    known = home.meet()
+    assert home.run("check", "--job", job)[0] == 0
+    home.propose(Roster(2, {**known.sites, "h4": Identity.generate().public()}))
+    declined("has not approved: h4 (added)")
+    home.propose(Roster(2, {site: key for site, key in known.sites.items() if site != "h3"}))
+    assert home.run("check", "--job", job)[0] == 0
+    home.meet(3, h1=Identity.generate().public())
+    declined("the roster names other keys for this site")
+    path = Path(job)
+    path.write_text(path.read_text() + "[secagg]\nenabled = false\n")
+    home.edit("required = true", "required = false")
+    assert home.run("check", "--job", job)[0] == 0
+
+
+def test_check_says_that_a_job_waits_for_a_person_or_for_the_hours_and_notes_nothing(
+    home: Home, tiny_base: TinyBase
+) -> None:
+    home.ready(tiny_base)
+    home.meet()
+    job = read_job(home.job(tiny_base))
+    home.edit("approval = false", "approval = true")
+    before, store = home.files(), Approvals(home.site / "state")
+    report = check_site(home.site, job)
+    assert (report.reasons, report.waits) == ((), ("waiting for approval",))
+    assert "the site would take it, but not at once" in home.run("check", "--job", str(home.job(tiny_base)))[1]
+    assert home.files() == before
+    store.ask(job, "r")
+    assert check_site(home.site, job).waits == ("waiting for approval",)
+    store.decide(job.digest(), Decision.APPROVED, "")
+    assert check_site(home.site, job).waits == ()
+    store.decide(job.digest(), Decision.DENIED, "not now")
+    assert check_site(home.site, job).reasons == ("site h1 denies job j: not now",)
+    store.decide(job.digest(), Decision.APPROVED, "")
+    home.edit('hours = ""', 'hours = "20:00-06:00"')
+    home.edit('zone = ""', 'zone = "UTC"')
+    assert check_site(home.site, job, lambda: 12 * 3600.0).waits == ("waiting for its hours",)
+    assert check_site(home.site, job, lambda: 21 * 3600.0).waits == ()
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_noise_that_the_site_as_a_whole_has_no_room_for_is_declined_by_check_and_budget(
+    home: Home, tiny_base: TinyBase, private: bool
+) -> None:
+    home.ready(tiny_base)
+    home.meet()
+    home.edit("without_privacy = false", "without_privacy = true")
+    path = home.job(tiny_base)
+    path.write_text(path.read_text() + f"enabled = {json.dumps(private)}\n[noise]\nenabled = true\nepsilon = 8.0\n")
+    quoted = json.loads(home.run("budget", "--job", str(path), "--json")[1])["job_sums"]
+    assert (quoted["fits"], quoted["limit"], quoted["sites"]) == (True, None, 3)
+    assert home.run("check", "--job", str(path))[0] == 0
+    before = home.files()
+    for limit, fits in ((quoted["after"] + 0.01, True), (quoted["after"] - 0.01, False)):
+        text = (home.site / "site.toml").read_text()
+        home.edit("site_epsilon = 0.0", f"site_epsilon = {limit}")
+        code, out, _ = home.run("budget", "--job", str(path))
+        assert (code, "refused" in out) == (0 if fits else BudgetError.exit_code, not fits)
+        code, out, _ = home.run("check", "--job", str(path))
+        assert (code, "of the site as a whole" in out or "for the site as a whole" in out) == (
+            0 if fits else PolicyRefusal.exit_code,
+            not fits,
+        )
+        (home.site / "site.toml").write_text(text)
     assert home.files() == before
 
 
@@ -193,6 +334,7 @@ def test_check_gives_every_reason_against_a_job(home: Home, tiny_base: TinyBase)
 def test_a_job_that_the_ledger_has_no_room_for_is_declined(home: Home, tiny_base: TinyBase) -> None:
     """Epsilon 4 is granted for one job, but three rounds of an earlier run are on the ledger."""
     home.ready(tiny_base)
+    home.meet()
     home.edit("epsilon = 8.0", "epsilon = 4.0")
     job = str(home.job(tiny_base))
     assert home.run("check", "--job", job)[0] == 0

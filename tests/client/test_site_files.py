@@ -22,7 +22,10 @@ MALFORMED = {
     "empty": ("", "site.toml: id; expected a value; found none"),
     "no toml": ("id = ", "site.toml; expected a TOML file in UTF-8; found"),
     "not utf-8": (b'id = "\xff"\n', "site.toml; expected a TOML file in UTF-8; found"),
-    "an unknown section": (GOOD + "[acept]\n", "site.toml: acept; expected a known key; found an unknown one"),
+    "an unknown section": (
+        GOOD + "[acept]\n",
+        "site.toml: acept; expected a known key; found an unknown one; a site.toml that `cloister-site init` makes",
+    ),
     "an unknown key": (GOOD + "[accept]\nbase = []\n", "site.toml: accept.base; expected a known key"),
     "an id with a slash": ('id = "../up"\n', "site.toml: id; expected string should match pattern"),
     "a hash too short": (
@@ -78,7 +81,24 @@ def test_malformed_grants_are_refused_in_one_line_with_file_key_expected_and_fou
 
 
 def test_a_site_without_grants_takes_no_job(tmp_path):
-    with pytest.raises(ConfigError, match="no file"):
+    for home in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ConfigError, match="no file; `cloister-site init`"):
+            read_site(home)
+
+
+def test_grants_that_are_there_and_cannot_be_read_are_not_said_to_be_missing(tmp_path, monkeypatch):
+    (tmp_path / "site.toml").mkdir()
+    with pytest.raises(ConfigError, match="found Is a directory; check the path"):
+        read_site(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="found Not a directory; check the path"):
+        read_site(tmp_path / "file")
+
+    def shut(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", shut)
+    with pytest.raises(ConfigError, match="found Permission denied; check the path"):
         read_site(tmp_path)
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from client.checks import _own_columns
 from client.config import DataSection, SiteConfig
-from client.data import columns_of
+from client.data import columns_of, own_columns
 from client.policy import reasons_against
 from learning.base import MINILM, MINILM_SHA256, Base
 from protocol.job import Job, parse_job
@@ -53,9 +52,9 @@ def test_a_site_maps_the_columns_of_the_task_and_no_others() -> None:
 
 
 def test_a_data_set_of_marked_texts_needs_no_label_column() -> None:
-    columns = _own_columns(DataSection.model_validate(PATH | {"columns": {"spans": "marks"}}))
+    columns = own_columns(DataSection.model_validate(PATH | {"columns": {"spans": "marks"}}))
     assert (columns.label, columns.spans) == (None, "marks")
-    assert _own_columns(DataSection.model_validate(PATH)).label == "label"
+    assert own_columns(DataSection.model_validate(PATH)).label == "label"
 
 
 def test_the_settings_that_a_new_site_writes_name_the_role() -> None:

@@ -25,13 +25,13 @@ def span(start: object, end: object, label: object = "NAME") -> dict[str, object
 def test_entities_are_read_sorted_from_a_list_and_from_its_json() -> None:
     rows = [span(10, 15, "DATE"), {**span(0, 8), "note": "other keys are passed over"}]
     expected = (Entity(0, 8, 0), Entity(10, 15, 1))
-    assert read_entities(rows, TEXT, KINDS) == expected
-    assert read_entities(json.dumps(rows), TEXT, KINDS) == expected
-    assert read_entities([], TEXT, KINDS) == read_entities("[]", TEXT, KINDS) == ()
+    assert read_entities(rows, TEXT, KINDS.get) == expected
+    assert read_entities(json.dumps(rows), TEXT, KINDS.get) == expected
+    assert read_entities([], TEXT, KINDS.get) == read_entities("[]", TEXT, KINDS.get) == ()
 
 
 def test_entities_that_touch_are_no_overlap() -> None:
-    assert read_entities([span(0, 3), span(3, 4)], TEXT, KINDS) == (Entity(0, 3, 0), Entity(3, 4, 0))
+    assert read_entities([span(0, 3), span(3, 4)], TEXT, KINDS.get) == (Entity(0, 3, 0), Entity(3, 4, 0))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_entities_that_touch_are_no_overlap() -> None:
     ],
 )
 def test_a_row_that_is_wrong_has_a_fault(value: object, fault: Fault) -> None:
-    assert read_entities(value, TEXT, KINDS) is fault
+    assert read_entities(value, TEXT, KINDS.get) is fault
 
 
 def test_a_bad_row_is_named_by_number_and_never_shown(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from learning.records import MAX_LABELS, MAX_TEXT_CHARS, Columns, Fault, OnBadRow, Table, open_table
+from learning.records import MAX_LABELS, MAX_TEXT_CHARS, Columns, Table, open_table
 from privacy.errors import ConfigError, DataError
 
 SECRET = "Zolotarev"  # in a value of every malformed file: no error may show it
@@ -41,9 +41,8 @@ def _write(path: Path, rows: Iterable[dict[str, object]]) -> Path:
     return path
 
 
-def _open(path: Path, columns: Columns = COLUMNS, labels: list[str] | None = None, skip: bool = False) -> Table:
-    rule = OnBadRow.SKIP if skip else OnBadRow.REFUSE
-    return open_table(path, columns, cache_dir=path.parent / "cache", labels=labels, on_bad_row=rule)
+def _open(path: Path, columns: Columns = COLUMNS, labels: list[str] | None = None) -> Table:
+    return open_table(path, columns, cache_dir=path.parent / "cache", labels=labels)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet", ".CSV"])
@@ -60,7 +59,6 @@ def test_every_format_gives_the_same_table(tmp_path: Path, suffix: str) -> None:
     assert table.linked(0) == {"name": "Ilse Zolotarev", "pid": "p1"}
     assert table.linked(2) == {"pid": "p1"}
     assert table.unit_keys() == [b"p1", b"p2", b"p1"]
-    assert table.skipped == {}
 
 
 def test_labels_of_the_job_keep_their_order_and_one_class_alone_is_enough(tmp_path: Path) -> None:
@@ -171,7 +169,7 @@ MALFORMED = {
     # name: (file name, bytes, what the error must say)
     "empty file": ("a.csv", b"", "a.csv is empty"),
     "only a byte order mark": ("a.csv", b"\xef\xbb\xbf", "none of the columns"),
-    "header alone": ("a.csv", HEAD.encode(), "no row that can be used"),
+    "header alone": ("a.csv", HEAD.encode(), "holds no row; expected one or more"),
     "unknown suffix": ("a.xlsx", b"PK", "no known kind; expected a name that ends in .csv, .tsv, .jsonl, .parquet"),
     "no suffix": ("notes", b"x", "no known kind"),
     "missing column": (
@@ -280,28 +278,24 @@ def test_five_bad_rows_are_named_and_the_rest_counted(tmp_path: Path) -> None:
         _open(_write(tmp_path / "a.csv", rows))
 
 
-def test_skipping_counts_every_reason_and_keeps_the_rest_aligned(tmp_path: Path) -> None:
+def test_every_reason_is_told_with_its_row_and_no_row_is_passed_over(tmp_path: Path) -> None:
     lines = [HEAD, "p1,,neuro,one\n", "p1,,neuro,\n", "p1,,neuro\n", "p2,,other,x\n", ",,neuro,x\n", "p3,,cardio,two\n"]
     (tmp_path / "a.csv").write_text("".join(lines))
-    table = _open(tmp_path / "a.csv", labels=["cardio", "neuro"], skip=True)
-    assert table.texts([0, 1]) == ["one", "two"]
-    assert table.label_ids([0, 1]).tolist() == [1, 0]
-    assert table.unit_keys() == [b"p1", b"p3"]
-    expected = [Fault.EMPTY_TEXT, Fault.FIELD_COUNT, Fault.OTHER_LABEL, Fault.NO_UNIT]
-    assert table.skipped == dict.fromkeys(expected, 1)
-
-
-def test_skipping_every_row_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no row that can be used"):
-        _open(_write(tmp_path / "a.csv", [{**ROWS[0], "note": ""}]), skip=True)
+    with pytest.raises(DataError) as caught:
+        _open(tmp_path / "a.csv", labels=["cardio", "neuro"])
+    assert str(caught.value) == (
+        "a.csv: 4 rows cannot be used; found empty text in row 2, the wrong number of fields in row 3, "
+        "a label that is not one of the job's in row 4, no privacy unit in row 5; mend them, or take them out"
+    )
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_a_text_at_the_limit_is_kept_and_one_more_character_is_a_bad_row(tmp_path: Path, suffix: str) -> None:
     rows = [{**ROWS[0], "note": "长" * length} for length in (MAX_TEXT_CHARS, MAX_TEXT_CHARS + 1)]
-    table = _open(_write(tmp_path / f"a{suffix}", [ROWS[1], *rows]), skip=True)
+    table = _open(_write(tmp_path / f"a{suffix}", [ROWS[1], rows[0]]))
     assert [len(text) for text in table.texts([0, 1])] == [len(str(ROWS[1]["note"])), MAX_TEXT_CHARS]
-    assert table.skipped == {Fault.LONG_TEXT: 1}
+    with pytest.raises(DataError, match=f"a text of more than {MAX_TEXT_CHARS} characters in row 3;"):
+        _open(_write(tmp_path / f"b{suffix}", [ROWS[1], *rows]))
 
 
 def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,6 +314,23 @@ def test_a_label_column_with_a_value_for_nearly_every_row_is_refused(tmp_path: P
         else:
             with pytest.raises(DataError, match="over 1000 values"):
                 _open(path)
+
+
+def test_types_of_entities_are_collected_without_a_job_up_to_the_same_number(tmp_path: Path) -> None:
+    columns = Columns(text="note", label=None, spans="marks")
+    rows = [{"note": "ab", "marks": [{"start": 0, "end": 1, "label": f"d{number}"}]} for number in range(MAX_LABELS)]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = _open(path, columns)
+    assert table.labels == tuple(f"d{number}" for number in range(MAX_LABELS))
+    assert table.entities(7) == ((0, 1, 7),)
+    more = {"note": "ab", "marks": [{"start": 0, "end": 1, "label": "one more"}]}
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, more]))
+    with pytest.raises(DataError, match="the spans column holds over 1000 values"):
+        _open(path, columns)
+    path.write_text(json.dumps({"note": "ab", "marks": [{"start": 0, "end": 1, "label": ""}]}))
+    with pytest.raises(DataError, match="a label that is not one of the job's in row 1;"):
+        _open(path, columns)
 
 
 def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from learning.storage import make_private_dir, write_dir, write_json, write_note, write_private
+from learning.storage import (
+    check_dir_place,
+    check_place,
+    make_private_dir,
+    write_dir,
+    write_json,
+    write_note,
+    write_private,
+)
+from privacy.errors import ConfigError
 
 
 def _mode(path: Path) -> int:
@@ -41,6 +50,27 @@ def test_a_file_is_private_from_the_first_byte_even_where_an_open_one_stood(tmp_
     path.chmod(0o666)
     write_private(path, data)
     assert (path.read_bytes(), _mode(path)) == (data, 0o600)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_place_that_cannot_be_is_told_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "no" / "x", tmp_path / "file" / "x"):
+        with pytest.raises(ConfigError, match=r"--out .*; expected a file"):
+            check_place(path, "--out")
+    for path in (tmp_path / "file", tmp_path / "file" / "x" / "y"):
+        with pytest.raises(ConfigError, match=r"expected a folder; found .*file, which is none"):
+            check_dir_place(path, "--report")
+    check_place(tmp_path / "file", "--out")
+    check_place(tmp_path / "new", "--out")
+    check_dir_place(tmp_path / "a" / "b", "--report")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(ConfigError, match="found one that is shut"):
+        check_place(tmp_path / "file", "--out")
+    with pytest.raises(ConfigError, match="found one that is shut"):
+        check_dir_place(tmp_path / "a" / "b", "--report")
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 

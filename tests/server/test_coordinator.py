@@ -80,6 +80,15 @@ def test_a_missing_file_is_named(home: Path, name: str) -> None:
         open_coordinator(home)
 
 
+def test_an_unknown_setting_is_not_looked_for_in_a_job_file(home: Path) -> None:
+    for name in ("coordinator.toml", "roster.toml"):
+        before = (home / name).read_text()
+        (home / name).write_text(f"unknown = 1\n{before}")
+        with pytest.raises(ConfigError, match=f"{name}: unknown; .*; the files that `cloister coordinator init` makes"):
+            open_coordinator(home)
+        (home / name).write_text(before)
+
+
 @pytest.mark.parametrize("text", ["[", "[held_out]\nfiel = 'x'", "[held_out]\nfile = 1"])
 def test_malformed_settings_are_refused(home: Path, text: str) -> None:
     (home / "coordinator.toml").write_text(text)
@@ -194,6 +203,8 @@ def test_the_commands_print_fingerprints_and_leave_with_documented_codes(
         ["init", str(tmp_path / "d"), "--held-out", str(tmp_path / "gone.csv")],
         ["add-site", str(folder), "h2", str(tmp_path / "gone.pub")],
         ["add-site", str(tmp_path / "nowhere"), "h2", str(public)],
+        ["roster", str(folder), "--out", str(tmp_path / "nowhere" / "roster.json")],
+        ["roster", str(folder), "--out", str(tmp_path)],
     ):
         assert main(["coordinator", *arguments]) == ConfigError.exit_code
         output = capsys.readouterr()

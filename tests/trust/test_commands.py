@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,19 @@ def test_the_doctor_leaves_with_a_code_that_a_script_can_read(
     assert terminal.values()["ok"] is True
 
 
+def test_a_log_that_nothing_was_written_to_holds_at_either_end(terminal: Terminal) -> None:
+    home = terminal.site.home
+    for verify in (
+        partial(terminal.administrator, "log", "verify", str(home)),
+        partial(terminal.operator, "log", "verify"),
+    ):
+        assert verify("--json") == 0
+        assert (terminal.values()["events"], terminal.values()["absent"]) == (0, True)
+        head = str(terminal.values()["head"])
+        assert verify("--head", head) == 0 and "nothing was logged yet, or both were removed" in terminal.out
+        assert verify("--head", head.replace("0:", "1:")) == SealError.exit_code
+
+
 def test_a_log_that_was_changed_is_named_with_its_own_code(terminal: Terminal) -> None:
     home, world = terminal.site.home, terminal.world
     world.invite()
@@ -100,7 +114,6 @@ def test_a_log_that_was_changed_is_named_with_its_own_code(terminal: Terminal) -
     path.write_bytes(path.read_bytes().replace(b"site.incite", b"site.invite", 1))
     assert terminal.operator("log", "verify", "--head", head) == 0
     assert terminal.operator("log", "verify", "--head", head.replace("2:", "3:")) == SealError.exit_code
-    assert terminal.administrator("log", "verify", str(home)) == SealError.exit_code  # nothing logged: no head
     assert terminal.administrator("log", "verify", str(home), "--head", "x") == ConfigError.exit_code
 
 
@@ -117,6 +130,15 @@ def test_a_person_is_given_a_certificate_for_her_request(terminal: Terminal, tmp
     assert terminal.operator("access", "grant", "auditor", "ada", str(request), str(out)) == ConfigError.exit_code
 
 
+def test_nobody_is_let_in_for_a_certificate_that_cannot_be_written(terminal: Terminal, tmp_path: Path) -> None:
+    request, state = tmp_path / "ada.csr", terminal.world.state()
+    request.write_bytes(make_request(new_link_key()))
+    for out in (tmp_path / "nodir" / "ada.pem", tmp_path):
+        assert terminal.operator("access", "grant", "auditor", "ada", str(request), str(out)) == ConfigError.exit_code
+        assert f"OUT {out}; expected a file" in terminal.err
+    assert terminal.world.state() == state and terminal.world.events() == []
+
+
 @pytest.mark.parametrize("name", ["a b", "", "../x", "a" * 65])
 def test_a_name_that_no_site_may_have(terminal: Terminal, name: str) -> None:
     state = terminal.world.state()
@@ -124,6 +146,17 @@ def test_a_name_that_no_site_may_have(terminal: Terminal, name: str) -> None:
     assert terminal.operator("site", "invite", "ward-7", "--address", "nowhere") == ConfigError.exit_code
     assert terminal.operator("site", "approve", name, "x") == ProtocolError.exit_code
     assert terminal.world.state() == state and terminal.world.events() == []
+
+
+@pytest.mark.parametrize("hours", ["0", "-3", "nan", "inf", "-inf", "1e-9", "8760.1", "1e300"])
+def test_an_invitation_that_has_ended_or_never_ends_leaves_the_good_one(terminal: Terminal, hours: str) -> None:
+    terminal.world.invite()
+    state, events = terminal.world.state(), terminal.world.events()
+    words = ("site", "invite", "ward-7", "--address", "h:1")
+    assert terminal.operator(*words, f"--hours={hours}") == ConfigError.exit_code
+    assert "expected hours above 0 and up to 8760" in terminal.err and terminal.out == ""
+    assert terminal.world.state() == state and terminal.world.events() == events
+    assert terminal.operator(*words, "--hours", "8760") == 0
 
 
 def test_keys_that_others_may_read_stop_every_command(terminal: Terminal) -> None:

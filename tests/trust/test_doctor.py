@@ -15,8 +15,10 @@ from client.doctor import (
     Finding,
     examine,
     examine_data,
+    examine_keys,
     examine_link,
     examine_modes,
+    examine_roster,
     judge_certificate,
     judge_clock,
     judge_disk,
@@ -25,7 +27,13 @@ from client.doctor import (
     judge_memory,
     judge_server,
 )
+from client.keystore import PASSPHRASE_FILE, SYSTEMD_FOLDER, lock_keys
+from client.roster import approve
+from client.site import pin_coordinator
+from privacy.sealing import Identity
+from privacy.secagg import Roster
 from protocol.link.certificates import read_certificate, validity
+from protocol.secagg import roster_text
 from tests.trust.world import DAY_S, SiteFolder, World, world_at
 
 SECRET_TEXT = "Zebulon Quick"
@@ -49,8 +57,10 @@ def test_a_site_that_has_joined_and_is_well_has_nothing_to_mend(
     assert seen == [
         "site.toml",
         "modes",
+        "keys",
         "grants",
         "data set records",
+        "roster",
         "GPU",
         "membership",
         "certificate",
@@ -67,9 +77,80 @@ def test_without_site_toml_that_is_the_one_finding(tmp_path: Path) -> None:
     assert (finding.what, finding.ok) == ("site.toml", False) and "init" in finding.line()
 
 
+def test_a_site_toml_that_cannot_be_read_is_to_be_mended_and_not_made_anew(site: SiteFolder) -> None:
+    (site.home / "site.toml").write_text("id = ")
+    (finding,) = examine(site.home, lambda: 0.0)
+    assert not finding.ok and finding.mend.startswith("mend it; `cloister-site init` in another folder")
+
+
 def test_a_site_that_has_not_joined_is_told_to(site: SiteFolder) -> None:
     (finding,) = examine_link(site.home, site.clock)
-    assert not finding.ok and "join" in finding.mend
+    assert not finding.ok and finding.mend == f"`cloister-site join {site.home} TOKEN`"
+
+
+def test_a_pinned_coordinator_without_membership_is_no_fault_and_one_that_cannot_be_read_is(site: SiteFolder) -> None:
+    public = Identity.generate().public()
+    pin_coordinator(site.home, public)
+    (finding,) = examine_link(site.home, site.clock)
+    assert finding.ok and public.fingerprint() in finding.found and "Flower" in finding.mend
+    (site.home / "keys" / "coordinator.pub").write_text("no keys")
+    (finding,) = examine_link(site.home, site.clock)
+    assert not finding.ok and "coordinator.pub" in finding.found and "pin --replace" in finding.mend
+
+
+@pytest.mark.parametrize("name", ["identity.key", "site.secret"])
+def test_a_key_that_is_lost_is_found(site: SiteFolder, name: str) -> None:
+    assert wrong(list(examine_keys(site.home))) == []
+    (site.home / "keys" / name).unlink()
+    assert wrong(list(examine_modes(site.home))) == []
+    (finding,) = examine_keys(site.home)
+    assert not finding.ok and name in finding.found and "keys rotate" in finding.mend
+    assert "keys" in wrong(examine(site.home, site.clock))
+
+
+def test_a_damaged_key_is_found_and_not_shown(site: SiteFolder) -> None:
+    path = site.home / "keys" / "identity.key"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1])
+    (finding,) = examine_keys(site.home)
+    assert not finding.ok and data.hex()[40:60] not in finding.line()
+
+
+def test_locked_keys_are_pointed_out_and_a_passphrase_that_opens_none_is_found(
+    site: SiteFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(PASSPHRASE_FILE, raising=False)
+    monkeypatch.delenv(SYSTEMD_FOLDER, raising=False)
+    lock_keys(site.home, b"correct horse battery")
+    findings = list(examine_keys(site.home))
+    assert [each.ok for each in findings] == [True, True] and all("locked" in each.found for each in findings)
+    path = site.home.parent / "passphrase"
+    path.touch(0o600)
+    monkeypatch.setenv(PASSPHRASE_FILE, str(path))
+    for words, expected in ((b"correct horse battery", []), (b"another passphrase", ["keys", "keys"])):
+        path.write_bytes(words)
+        assert wrong(list(examine_keys(site.home))) == expected
+
+
+def test_a_roster_that_waits_or_names_other_keys_is_found_and_none_is_pointed_out(site: SiteFolder) -> None:
+    config, public = read_site(site.home), Identity.generate().public()
+    (site.home / "keys" / "site.pub").write_text(site.public.to_text())
+
+    def seen() -> Finding:
+        (finding,) = examine_roster(site.home, config)
+        wrong([finding])
+        return finding
+
+    assert seen().ok and "declined until" in seen().mend
+    offer = Roster(1, {config.id: site.public, "ward-8": public})
+    (site.home / "state" / "roster.proposed.json").write_text(roster_text(offer))
+    assert not seen().ok and seen().found == "waits for approval: ward-7 (added), ward-8 (added)"
+    approve(site.home, offer)
+    assert seen().ok and seen().found == "2 sites approved, epoch 1"
+    approve(site.home, Roster(2, {config.id: public}))
+    assert not seen().ok and "other keys" in seen().found
+    (site.home / "keys" / "roster.json").write_text("no roster")
+    assert not seen().ok
 
 
 def test_a_coordinator_that_is_away_is_found_at_both_addresses(world: World, site: SiteFolder) -> None:

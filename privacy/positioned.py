@@ -1,4 +1,4 @@
-"""Reading a file at a place of one's own, from any thread, into memory of one's own.
+"""Reading a file at a place of one's own, from any thread, into memory of one's own; and having read it.
 
 A mapping would save the copy, and is no good here: what is checked must be what is used, which shared memory does not
 promise, and a file that is cut, or a disk that fails, would end the process instead of the call.
@@ -16,3 +16,12 @@ def read_at(fileno: int, start: int, out: memoryview) -> None:
         if not size:
             raise EOFError
         start, out = start + size, out[size:]
+
+
+def drop_cached(fileno: int, end: int = 0) -> None:
+    """Give back the memory in which the kernel keeps what lies before `end` (0: the whole file) and is on the disk.
+
+    For what will hardly be read again: it is read from the disk then. Does nothing where the system has no such call.
+    """
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(fileno, 0, end, os.POSIX_FADV_DONTNEED)

@@ -14,7 +14,7 @@ from pathlib import Path
 from client.link.channel import Bulk, Link
 from protocol.link import link_pb2 as pb
 from protocol.link.counters import Count, Counters
-from protocol.link.parts import Part, Payload, blocks, check_room, commit_part, part_of, request_name
+from protocol.link.parts import Part, Payload, check_room, commit_part, last_blocks, part_of, request_name
 from protocol.link.terms import SERVICE
 
 Progress = Callable[[int], None]
@@ -106,7 +106,7 @@ class Transfers:
         moved = [lambda: None]
 
         def counted() -> Iterator[bytes]:
-            for block in blocks(path, offset):
+            for block in last_blocks(path, offset):
                 yield block
                 moved[0]()
                 self._counters.add(Count.BYTES_OUT, "coordinator", len(block))

@@ -27,6 +27,7 @@ from client.link.desk import note_answer
 from learning.storage import NO_ROOM
 from privacy import errors
 from privacy.errors import CloisterError, place_of
+from privacy.positioned import drop_cached
 from protocol.held import SealedFile, Write
 from protocol.link.flower import LINK_RUN, node_of, request_message
 from protocol.link.logs import log, log_to_stderr
@@ -90,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
 def _answer(app: ClientApp, site: str, order: dict[str, str]) -> Failure | None:
     folder, task, node = Path(order["folder"]), order["task"], node_of(site)
     context = Context(run_id=LINK_RUN, node_id=node, node_config={}, state=RecordDict(), run_config={})
-    answer = _Answer(folder / "answer", answer_name(task))
+    answer = _Answer(folder / "answer", answer_name(task), folder / "request")
     request = SealedFile(folder / "request", keep=answer.keep)
     reply = app(request_message(request, task=task, node=node, kind=order["kind"]), context)
     if reply.has_error():
@@ -102,13 +103,18 @@ def _answer(app: ClientApp, site: str, order: dict[str, str]) -> Failure | None:
 class _Answer:
     """The answer to a request: sealed into a file by the app, or bytes that it gives back."""
 
-    def __init__(self, path: Path, name: str) -> None:
-        self._path, self._name = path, name
+    def __init__(self, path: Path, name: str, request: Path) -> None:
+        self._path, self._name, self._request = path, name, request
         self._kept: Payload | None = None
 
     def keep(self, size: int, write: Write) -> SealedFile:
-        """Have the answer written to its file; it is not the answer before `published` says so."""
+        """Have the answer written to its file; it is not the answer before `published` says so.
+
+        The request was read by then, and the kernel's copy of it leaves its memory to the answer's.
+        """
         check_room(self._path.parent, size)
+        with self._request.open("rb") as read:
+            drop_cached(read.fileno())
         with PayloadWriter(self._path, self._name) as writer:
             write(writer)
             self._kept = writer.finish()

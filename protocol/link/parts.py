@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from learning.storage import PRIVATE_FILE
 from privacy.errors import ProtocolError
-from privacy.positioned import read_at
+from privacy.positioned import drop_cached, read_at
 from protocol.link.terms import BLOCK_BYTES, PIECE_BYTES, SYNC_BYTES
 
 DIGEST_LABEL = b"cloister/v1/link/digest"
@@ -103,6 +103,20 @@ def blocks(path: Path, offset: int = 0, *after: Path) -> Generator[bytes, None, 
             offset -= min(offset, size)
         while block := _next_block(streams):
             yield block
+
+
+def last_blocks(path: Path, offset: int) -> Generator[bytes, None, None]:
+    """As `blocks` of a file that is hardly read again: what was taken leaves the kernel's memory to who needs it next.
+
+    The payload is on the disk, from where a cut transfer reads it once more.
+    """
+    taken = offset
+    with path.open("rb", buffering=0) as file:
+        for block in blocks(path, offset):
+            taken += len(block)
+            yield block
+            if taken % SYNC_BYTES < BLOCK_BYTES:
+                drop_cached(file.fileno(), taken)
 
 
 def _next_block(streams: list[FileIO]) -> bytes:

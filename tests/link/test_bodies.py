@@ -19,6 +19,7 @@ from protocol.link.parts import (
     blocks,
     digest_of,
     joined,
+    last_blocks,
     pieces_of,
     request_name,
     write_payload,
@@ -103,6 +104,21 @@ def test_files_one_after_the_other_are_read_from_any_offset_as_if_they_were_one(
         assert both != digest_of(tmp_path / "whole", "n")
     else:
         assert digest_of(tmp_path / "one", "n", first) == digest_of(tmp_path / "one", "n")
+
+
+@pytest.mark.parametrize("offset", [0, PIECE_BYTES, 20 * BLOCK_BYTES, 40 * BLOCK_BYTES])
+def test_what_is_sent_for_the_last_time_leaves_the_kernels_memory_once_it_was_taken_and_no_sooner(
+    tmp_path: Path, offset: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, taken, dropped = os.urandom(40 * BLOCK_BYTES + 5), offset, list[int]()
+    (tmp_path / "one").write_bytes(data)
+    monkeypatch.setattr("protocol.link.parts.drop_cached", lambda _file, end: dropped.append(end))
+    for block in last_blocks(tmp_path / "one", offset):
+        assert all(end <= taken for end in dropped)
+        assert block == data[taken : taken + BLOCK_BYTES]
+        taken += len(block)
+    assert taken == len(data)
+    assert taken - max(dropped, default=offset) < 16 * BLOCK_BYTES
 
 
 def test_the_digest_of_two_parts_finds_what_that_of_one_finds_and_where_they_meet(tmp_path: Path) -> None:

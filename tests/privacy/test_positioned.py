@@ -1,12 +1,14 @@
-"""What is read at a place is the file's bytes at that place, whatever was read before."""
+"""What is read at a place is the file's bytes at that place, whatever was read before, or dropped from memory."""
 
+import ctypes
+import mmap
 import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy.positioned import read_at
+from privacy.positioned import drop_cached, read_at
 
 DATA = bytes(range(251)) * 40
 
@@ -39,3 +41,44 @@ def test_a_short_read_is_followed_by_another(fileno, monkeypatch):
     out = bytearray(100)
     read_at(fileno, 3, memoryview(out))
     assert bytes(out) == DATA[3:103]
+
+
+def resident(path):
+    """How many pages of a file the kernel holds in memory: mincore(2) over a mapping that nobody reads through."""
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        pages = -(-len(mapped) // mmap.PAGESIZE)
+        states = (ctypes.c_ubyte * pages)()
+        start = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
+        assert ctypes.CDLL(None, use_errno=True).mincore(ctypes.c_void_p(start), len(mapped), states) == 0
+        return sum(state & 1 for state in states)
+
+
+def test_what_is_dropped_leaves_memory_and_stays_in_the_file(tmp_path):
+    path, data = tmp_path / "file", os.urandom(64 * mmap.PAGESIZE)
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    assert resident(path) == 64
+    with path.open("rb", buffering=0) as file:
+        drop_cached(file.fileno())
+        if resident(path) == 64:
+            pytest.skip("this file system lives in memory")
+        assert resident(path) == 0
+        assert file.read() == data
+
+
+def test_what_stands_behind_the_place_stays_in_memory(tmp_path):
+    path = tmp_path / "file"
+    with path.open("wb") as file:
+        file.write(os.urandom(4096 * mmap.PAGESIZE))
+        file.flush()
+        os.fsync(file.fileno())
+    with path.open("rb") as file:
+        drop_cached(file.fileno(), 2048 * mmap.PAGESIZE)
+    assert resident(path) >= 2048
+
+
+def test_where_the_system_has_no_such_call_nothing_happens(monkeypatch):
+    monkeypatch.delattr(os, "posix_fadvise")
+    drop_cached(-1)

@@ -7,11 +7,12 @@ record is read; a host on which nothing can wait refuses.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from client.approvals import Approvals, Decision, Request
 from client.config import EVENTS_FILE, SiteConfig
 from client.hours import parse_hours
+from client.link.membership import is_member
 from client.site import Site
 from privacy.errors import PolicyRefusal
 from privacy.sealing import Identity
@@ -52,14 +53,23 @@ def consider(site: Site, job: Job, run: str, clock: Callable[[], float] = time.t
 def rehearse(site: Site, job: Job, clock: Callable[[], float] = time.time) -> tuple[str, ...]:
     """What a job would wait for if it were asked for now; empty: nothing. The job is not noted.
 
-    Raises: PolicyRefusal when it was denied; ConfigError when what was decided is damaged.
+    Only a site that has joined can let it wait; the others are nodes of a stock SuperLink, where `check_admitted` has
+    the last word.
+
+    Raises: PolicyRefusal when it was denied, when too many wait, or when nothing can wait here and it would have to;
+    ConfigError when what was decided is damaged.
     """
-    found, waits = Approvals(site.state, clock).find(job.digest()), []
+    approvals, now = Approvals(site.state, clock), clock()
+    found, waits = approvals.find(job.digest()), []
     _check_not_denied(site, job, found)
+    if site.config.accept.approval and found is None:
+        approvals.check_room()
     if site.config.accept.approval and (found is None or found.decision is Decision.WAITING):
         waits.append(WAITS_FOR_APPROVAL)
-    if not inside_hours(site.config, TRAIN, clock()):
+    if not (inside_hours if is_member(site.home) else _soon_enough)(site.config, TRAIN, now):
         waits.append(WAITS_FOR_HOURS)
+    if waits and not is_member(site.home):
+        raise _cannot_wait(site, job, waits)
     return tuple(waits)
 
 
@@ -77,11 +87,26 @@ def check_admitted(site: Site, job: Job, run: str, kind: str, clock: Callable[[]
             f"site {site.config.id}: job {job.name} waits for approval",
             remedy="its administrator runs `cloister-site jobs`; then submit it again",
         )
-    now = clock()
-    if not (inside_hours(site.config, kind, now) or inside_hours(site.config, kind, now - LATE_S)):
+    if not _soon_enough(site.config, kind, clock()):
         raise PolicyRefusal(
             f"site {site.config.id}: a job outside its hours", expected=site.config.accept.hours, found="another time"
         )
+
+
+def _soon_enough(config: SiteConfig, kind: str, now: float) -> bool:
+    return inside_hours(config, kind, now) or inside_hours(config, kind, now - LATE_S)
+
+
+def _cannot_wait(site: Site, job: Job, waits: Sequence[str]) -> PolicyRefusal:
+    until = {
+        WAITS_FOR_APPROVAL: "a person here approved it (`cloister-site jobs approve`, once it was submitted)",
+        WAITS_FOR_HOURS: f"its hours have come ({site.config.accept.hours})",
+    }
+    return PolicyRefusal(
+        f"site {site.config.id}: job {job.name} is declined until {' and '.join(until[what] for what in waits)}",
+        found="a site that has joined no coordinator: on a stock SuperNode nothing can wait",
+        remedy="then submit it again",
+    )
 
 
 def _check_not_denied(site: Site, job: Job, request: Request | None) -> None:

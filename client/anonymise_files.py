@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from learning.rows import Columns, Fault, Source
-from privacy.errors import ConfigError, DataError
+from learning.storage import NO_ROOM
+from privacy.errors import ConfigError, DataError, DiskError
 
 _BATCH_ROWS = 1_000
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -72,11 +73,14 @@ def _first_column(path: Path) -> Columns:
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary file (0600) that takes the name `path` when the block ends without an error, and is gone otherwise.
 
-    Raises: ConfigError when no file can be made there.
+    Raises: ConfigError when no file can be made there; DiskError when that is for want of room.
     """
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
+        if error.errno in NO_ROOM:
+            remedy = "make room, then run it again"
+            raise DiskError(f"{path}", expected="room for a new file", found=error.strerror, remedy=remedy) from None
         raise ConfigError(f"{path}", expected="a place that can be written", found=error.strerror or "none") from None
     os.close(handle)
     temporary = Path(name)

@@ -111,14 +111,18 @@ class Approvals:
             if found is not None and run in found.runs:
                 return found, False
             if found is None:
-                if sum(each.decision is Decision.WAITING for each in self.all()) >= MOST_WAITING:
-                    raise TooManyWaitError("jobs that wait for approval", expected=f"at most {MOST_WAITING}")
+                self.check_room()
                 found, new = Request(digest=job.digest(), job=job, runs=(), asked=self._clock()), True
             else:
                 new = False
             found = replace(found, runs=(*found.runs, run)[-MOST_RUNS:])
             self._write(found)
             return found, new
+
+    def check_room(self) -> None:
+        """Returns only if one job more may wait. Raises: TooManyWaitError."""
+        if sum(each.decision is Decision.WAITING for each in self.all()) >= MOST_WAITING:
+            raise TooManyWaitError("jobs that wait for approval", expected=f"at most {MOST_WAITING}")
 
     def decide(self, digest: str, decision: Decision, note: str) -> Request:
         """Approve or deny a job; on disk when this returns. Raises: ConfigError for a job that nobody asked for."""

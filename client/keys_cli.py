@@ -11,11 +11,11 @@ from typing import Any
 
 from client.config import EVENTS_FILE, IDENTITY_FILE, KEYS_DIR, SECRET_FILE, STATE_DIR, read_site
 from client.keystore import (
-    OLD_FILE,
     PUBLIC_FILE,
     is_locked,
     lock_keys,
     missing_keys,
+    old_keys,
     passphrase,
     rotate_identity,
     unlock_keys,
@@ -39,7 +39,10 @@ def add_commands(commands: Any) -> None:
 
 
 def run_rotate(arguments: argparse.Namespace) -> int:
-    """Rotate, and begin an event log anew; print the fingerprint, what was lost and is new, and what has to follow."""
+    """Rotate, and begin an event log anew; print the fingerprint, what was lost and is new, and what has to follow.
+
+    Cut in between, the new keys append to no log that others signed: to rotate once more mends it, and loses no key.
+    """
     from client.link.membership import read_identity
     from protocol.eventlog import EventLog
 
@@ -61,8 +64,8 @@ def run_rotate(arguments: argparse.Namespace) -> int:
     lines.append("a daemon that runs has to be started again")
     if IDENTITY_FILE in lost:
         lines.append(f"{IDENTITY_FILE} was lost: what was sealed to it is lost too")
-    else:
-        lines.append(f"old keys: {home / KEYS_DIR / OLD_FILE}; delete them when nothing is left that they open")
+    if old := ", ".join(str(file) for file in old_keys(home)):
+        lines.append(f"old keys: {old}; delete them when nothing is left that they open")
     if SECRET_FILE in lost:
         lines.append(
             f"{SECRET_FILE} was lost and is new: records move between the parts of a split, so that a test part may "

@@ -30,7 +30,8 @@ SYSTEMD_FOLDER, SYSTEMD_NAME = "CREDENTIALS_DIRECTORY", "cloister.passphrase"
 PUBLIC_FILE, OLD_FILE, PSEUDONYM_KEY_FILE = "site.pub", "identity.old.key", "pseudonyms.key"
 SECRET_BYTES = 32
 LOST = "restore it from a backup; without one `cloister-site keys rotate` makes keys anew"
-_NEEDED, _PERHAPS = (IDENTITY_FILE, SECRET_FILE), (OLD_FILE, PSEUDONYM_KEY_FILE)
+_NEEDED = (IDENTITY_FILE, SECRET_FILE)
+_OLD_STEM, _KEY_SUFFIX = "identity.old", ".key"
 LEAST_LENGTH = 12
 _SALT, _NONCE, _KEY = 16, 12, 32
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -117,11 +118,17 @@ def write_secret(home: Path, name: str, data: bytes) -> None:
     write_private(home / KEYS_DIR / name, _as_the_others(home, data))
 
 
+def old_keys(home: Path) -> list[Path]:
+    """The files with the keys before each rotation: `identity.old.key`, `identity.old.2.key` and so on, in order."""
+    return sorted((home / KEYS_DIR).glob(f"{_OLD_STEM}*{_KEY_SUFFIX}"), key=lambda path: (len(path.name), path.name))
+
+
 def rotate_identity(home: Path) -> PublicIdentity:
     """Make new sealing and signing keys; returns the public part, which the coordinator and the other sites approve.
 
-    The old keys are kept beside the new ones until the administrator deletes them; messages of runs under way cannot be
-    opened any more. The site's secret (splits, pseudonyms) stays: with another one, records would move between the
+    The old keys are kept beside the new ones, each under a name of its own, until the administrator deletes them: to
+    rotate again, which mends a rotation that was cut, costs none of them. Messages of runs under way cannot be opened
+    any more. The site's secret (splits, pseudonyms) stays: with another one, records would move between the
     training and the test part. Keys that are lost are made anew, that secret too.
     Raises: ConfigError when a key that is there cannot be read; nothing is written then.
     """
@@ -132,16 +139,25 @@ def rotate_identity(home: Path) -> PublicIdentity:
     if SECRET_FILE in missing:
         write_secret(home, SECRET_FILE, secrets.token_bytes(SECRET_BYTES))
     if IDENTITY_FILE in there:
-        write_secret(home, OLD_FILE, there[IDENTITY_FILE])
+        write_secret(home, _free_old_file(keys), there[IDENTITY_FILE])
     write_private(keys / IDENTITY_FILE, new)
     write_private(keys / PUBLIC_FILE, f"{identity.public().to_text()}\n".encode())
     return identity.public()
 
 
+def _free_old_file(keys: Path) -> str:
+    name, number = OLD_FILE, 1
+    while (keys / name).exists():
+        number += 1
+        name = f"{_OLD_STEM}.{number}{_KEY_SUFFIX}"
+    return name
+
+
 def _private_files(home: Path) -> list[Path]:
     """Those that must be there, and those that are."""
     keys = home / KEYS_DIR
-    return [*(keys / name for name in _NEEDED), *(keys / name for name in _PERHAPS if (keys / name).exists())]
+    own = keys / PSEUDONYM_KEY_FILE
+    return [*(keys / name for name in _NEEDED), *old_keys(home), *([own] if own.exists() else [])]
 
 
 def _private_keys(home: Path) -> dict[Path, bytes]:

@@ -13,6 +13,7 @@ and the next writer mends.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import sqlite3
@@ -23,15 +24,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.ledger_files import connect, create_private, insert_row, keep_as, read_rows, stage, sync_folder
-from learning.storage import make_private_dir, write_private
+from learning.storage import NO_ROOM, make_private_dir, write_private
 from privacy.dp import Charge
 from privacy.dp.chain import EMPTY_HEAD, Finding, Head, Row, RowKind, charges_of, examine, examine_clock, next_row
-from privacy.errors import BudgetError, ConfigError
+from privacy.errors import BudgetError, ConfigError, DiskError
 
 LEDGER_FILE = "ledger.sqlite"
 HEAD_FILE = "ledger.head"
 OLD_FILE = "ledger.jsonl"
 LOCK_FILE = "ledger.lock"
+_DISK = NO_ROOM | {errno.EIO}
+_PRIMARY = 0xFF  # of SQLite's extended result codes: the lowest byte is the primary one
 _ACCEPT = "`cloister-site budget DIR --accept-loss` counts every charge that any file still knows, and goes on"
 
 
@@ -87,8 +90,9 @@ class Ledger:
     def append(self, charge: Charge) -> None:
         """Add a charge; it is on disk when this returns.
 
-        Raises: BudgetError when the ledger is not whole, when the clock was set back, or when the charge cannot be
-        made durable (a full disk): the ledger is then as it was, and the round must not run.
+        Raises: BudgetError when the ledger is not whole or the clock was set back, DiskError when the disk is full or
+        fails, BudgetError for whatever else keeps the charge from being made durable: the ledger is then as it was,
+        and the round must not run.
         """
         with self.locked():
             stored, now = self._whole(), int(self._clock())
@@ -112,7 +116,7 @@ class Ledger:
         Where they disagree both count. The ledger begins anew with one row that says what was found; the files that
         were found are kept beside it.
 
-        Raises: ConfigError when nothing is wrong; BudgetError when the disk does not take it.
+        Raises: ConfigError when nothing is wrong; DiskError, or BudgetError, when the disk does not take it.
         """
         make_private_dir(self._folder)
         with self._lock(fcntl.LOCK_EX):
@@ -133,7 +137,7 @@ class Ledger:
             try:
                 self._begin_anew(row)
             except (OSError, sqlite3.Error) as error:
-                raise _no_room(self._path, error) from None
+                raise _not_durable(self._path, error) from None
             return Accepted(finding=finding, charges=len(charges), brought_back=len(set(charges) - set(readable)))
 
     @contextmanager
@@ -196,7 +200,7 @@ class Ledger:
         except (OSError, sqlite3.Error) as error:
             with suppress(OSError):
                 self._sweep()
-            raise _no_room(self._path, error) from None
+            raise _not_durable(self._path, error) from None
 
     def _sweep(self) -> None:
         """Remove what an interrupted writer has left; only one writer is ever here."""
@@ -261,5 +265,18 @@ def _refusal(path: Path, fault: str, remedy: str) -> BudgetError:
     return BudgetError(f"{path}", expected="a whole ledger", found=fault, remedy=remedy)
 
 
-def _no_room(path: Path, error: Exception) -> BudgetError:
-    return BudgetError(f"{path}", expected="room for a durable row", found=str(error), remedy="make room on the disk")
+def _not_durable(path: Path, error: OSError | sqlite3.Error) -> DiskError | BudgetError:
+    if _of_the_disk(error):
+        expected, remedy = "a disk that works and has room for a durable row", "make room, or look after the disk"
+        return DiskError(f"{path}", expected=expected, found=str(error), remedy=f"{remedy}, then run it again")
+    return BudgetError(f"{path}", expected="a durable row", found=str(error), remedy="look after the folder")
+
+
+def _of_the_disk(error: OSError | sqlite3.Error) -> bool:
+    """Whether the disk is full or fails. SQLite tells only ENOSPC from the rest: a quota is an error of the disk there,
+    so that one of the disk is one here too.
+    """
+    if isinstance(error, OSError):
+        return error.errno in _DISK
+    code: int | None = getattr(error, "sqlite_errorcode", None)  # SQLite's own errors have it
+    return code is not None and code & _PRIMARY in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)

@@ -26,7 +26,7 @@ from client.config import (
     SiteConfig,
     read_site,
 )
-from client.keystore import LOST, SECRET_BYTES, read_public, read_secret
+from client.keystore import LOST, SECRET_BYTES, read_public, read_secret, write_secret
 from client.ledger import Ledger
 from client.release import RELEASE_PURPOSE, OpenRelease
 from client.state import PREKEYS_PURPOSE, RunState
@@ -82,7 +82,8 @@ class Site:
 def make_keys(home: Path) -> PublicIdentity:
     """Make a site's keys and secret in its folder; returns the public part. A secret that is there is kept.
 
-    Raises: ConfigError when there are keys.
+    Beside locked keys they are locked too. Raises: ConfigError when there are keys, or locked ones without the
+    passphrase that opens them; no key is written then.
     """
     keys = make_private_dir(home / KEYS_DIR)
     make_private_dir(home / STATE_DIR)
@@ -90,8 +91,8 @@ def make_keys(home: Path) -> PublicIdentity:
         raise ConfigError(f"{keys}", expected="a folder without keys", found="a site's keys", remedy="they are kept")
     identity = Identity.generate()
     if not (keys / SECRET_FILE).exists():
-        write_private(keys / SECRET_FILE, secrets.token_bytes(SECRET_BYTES))
-    write_private(keys / IDENTITY_FILE, identity.to_bytes())
+        write_secret(home, SECRET_FILE, secrets.token_bytes(SECRET_BYTES))
+    write_secret(home, IDENTITY_FILE, identity.to_bytes())
     return identity.public()
 
 

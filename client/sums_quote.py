@@ -7,8 +7,7 @@ approved, or it has fewer, the fewest that the job takes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from client.budget import site_limit_of
@@ -77,12 +76,10 @@ def quote_sums(home: Path, config: SiteConfig, job: Job) -> SumsQuote:
     if noise is None:
         raise ConfigError(f"job {job.name}", expected="noise in its sums", found="none")
     before, data, limit = Ledger(home / STATE_DIR).charges(), config.accept.data, site_limit_of(config)
+    one = _charge_of(noise, Attempt(dataset_id=data, job_id=job.digest(), run_id="planned", round=1))
 
     def joint(sums: int) -> float:
-        charges = _charged(
-            before, noise, Attempt(dataset_id=data, job_id=job.digest(), run_id="planned", round=1), sums
-        )
-        return site_epsilon(charges, data, config.privacy.delta, config.sharing(data))
+        return site_epsilon([*before, *[one] * sums], data, config.privacy.delta, config.sharing(data))
 
     return SumsQuote(
         job=job.name,
@@ -94,14 +91,16 @@ def quote_sums(home: Path, config: SiteConfig, job: Job) -> SumsQuote:
     )
 
 
-def _charged(before: Sequence[Charge], noise: SharedNoise, first: Attempt, sums: int) -> Sequence[Charge]:
-    """The ledger as it would be after so many sums, one a round."""
+def _charge_of(noise: SharedNoise, attempt: Attempt) -> Charge:
+    """What one sum is charged with. All of a job are charged alike, but for the round, which costs nothing.
+
+    They are not charged one after another: each would look through all before it, and the coordinator's job says how
+    many they are.
+    """
     ledger = MemoryLedger()
-    for charge in before:
-        ledger.append(charge)
-    for number in range(sums):
-        charge_release(ledger, noise, attempt=replace(first, round=first.round + number), limit=None)
-    return ledger.charges()
+    charge_release(ledger, noise, attempt=attempt, limit=None)
+    (charge,) = ledger.charges()
+    return charge
 
 
 def _sites(home: Path, job: Job) -> list[str]:

@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 
 from learning.entities import Entity, read_entities
 from learning.rows import MAX_TEXT_CHARS, Columns, Fault, Row, Source
-from privacy.errors import ConfigError, DataError
+from learning.storage import NO_ROOM
+from privacy.errors import ConfigError, DataError, DiskError
 
 __all__ = ["MAX_LABELS", "MAX_TEXT_CHARS", "Columns", "Fault", "Table", "open_table"]
 
@@ -122,7 +123,7 @@ def open_table(path: Path, columns: Columns, *, cache_dir: Path, labels: Sequenc
     Raises: DataError when the file is missing, empty, of another kind, not UTF-8 or broken, when a column is missing,
     when a row cannot be used, when there is none, or when `labels` is None and the column holds fewer than two labels
     or more than 1,000; ConfigError when others may enter `cache_dir`, when `labels` are given and no column for them,
-    or when they are none or repeat.
+    or when they are none or repeat; DiskError when the disk of `cache_dir` is full.
     Edge cases: a site that holds one of the job's labels only is no error.
     """
     _check_labels(labels, columns)
@@ -136,6 +137,13 @@ def open_table(path: Path, columns: Columns, *, cache_dir: Path, labels: Sequenc
     except pa.ArrowException:
         raise DataError(f"{path.name} is broken", expected=f"a {path.suffix.lower()} file") from None
     except OSError as error:
+        if error.errno in NO_ROOM:
+            raise DiskError(
+                f"the cache folder {cache_dir}",
+                expected="room for one more copy of the data",
+                found=error.strerror,
+                remedy="make room, then run it again",
+            ) from None
         raise DataError(f"{path.name} could not be read into the cache", found=error.strerror) from None
     checker.refuse_faults(path.name)
     return checker.table(path.name, dataset)

@@ -83,18 +83,24 @@ class EventLog:
         check_event(action, own)
         with self._locked():
             before, whole = self._end()
-            event = Event(
-                seq=before.seq + 1,
-                time=round(self._clock(), 3),
-                actor=one_line(actor),
-                action=action,
-                subject=one_line(subject),
-                details=own,
-            )
-            data = Line.make(event, before.hash, self._identity).to_bytes()
-            head = Head(event.seq, line_hash(data))
+            data, head = self._line(before, actor, action, subject, own)
             self._write(data, whole, head)
             return head
+
+    def _line(
+        self, before: Head, actor: str, action: str, subject: str, details: Mapping[str, Detail]
+    ) -> tuple[bytes, Head]:
+        """The line of an event that follows `before`, and the head after it; nothing is written."""
+        event = Event(
+            seq=before.seq + 1,
+            time=round(self._clock(), 3),
+            actor=one_line(actor),
+            action=action,
+            subject=one_line(subject),
+            details=details,
+        )
+        data = Line.make(event, before.hash, self._identity).to_bytes()
+        return data, Head(event.seq, line_hash(data))
 
     def _end(self) -> tuple[Head, int]:
         """The last whole line's number and hash, and where it ends; it must be the head's or have come after it."""
@@ -132,22 +138,51 @@ class EventLog:
     def begin_anew(self, actor: str, action: str, subject: str) -> Path | None:
         """Put the log of keys that are gone aside, whole or broken, and begin one under the present keys, whose first
         event names the file and its SHA-256. Returns where it lies; None where there is none, and nothing is written.
+
+        All of it under one lock, and never without a log in its place: the old one gets its second name first, then the
+        new line and the new head take the places of the old. Cut in between, by a crash or a full disk, the old log is
+        where it was or nobody can append; the same again mends it, and its first event leads back to each file aside.
+        Raises: SealError when the disk takes no more.
         """
-        head, number = _head_path(self.path), 1
+        check_event(action, {})
         with self._locked():
-            if not self.path.exists() and not head.exists():
+            if not self.path.exists() and not _head_path(self.path).exists():
                 return None
-            while (aside := self.path.with_suffix(f".{number}.jsonl")).exists() or _head_path(aside).exists():
-                number += 1
-            for old, new in ((self.path, aside), (head, _head_path(aside))):
-                if old.exists():
-                    old.rename(new)
-        digest = ""
-        if aside.exists():
-            with aside.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        self.append(actor, action, subject, {"before": aside.name, "sha256": digest})
+            aside, digest = self._aside(), ""
+            if self.path.exists():
+                with self.path.open("rb") as stream:
+                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            details = {"before": aside.name, "sha256": digest}
+            data, head = self._line(first_head(self._identity.public()), actor, action, subject, details)
+            try:
+                self._put_aside(aside)
+                write_private(self.path, data)
+                write_private(_head_path(self.path), head.signed(self._identity))
+            except OSError:
+                remedy = "make some, and do the same again"
+                raise SealError(
+                    f"{self.path}", expected="room for a log begun anew", found="none that is durable", remedy=remedy
+                ) from None
+            return aside
+
+    def _aside(self) -> Path:
+        """A name that no log was put aside under, or the one that a cut `begin_anew` gave this very file."""
+        number = 1
+        while (aside := self.path.with_suffix(f".{number}.jsonl")).exists() or _head_path(aside).exists():
+            if aside.exists() and self.path.exists() and aside.samefile(self.path):
+                break
+            number += 1
         return aside
+
+    def _put_aside(self, aside: Path) -> None:
+        """Give the log a second name and its head a copy, on disk when this returns; both stay where they are, too."""
+        if self.path.exists() and not aside.exists():
+            try:
+                os.link(self.path, aside)
+            except OSError:  # a file system that knows one name for a file
+                write_private(aside, self.path.read_bytes())
+        if _head_path(self.path).exists():
+            write_private(_head_path(aside), _head_path(self.path).read_bytes())  # and it syncs the folder
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -90,6 +90,7 @@ def refusal_code(error: CloisterError) -> Refusal:
         errors.PolicyRefusal: Refusal.POLICY,
         errors.BudgetError: Refusal.BUDGET,
         errors.DataError: Refusal.DATA,
+        errors.DiskError: Refusal.DATA,  # final, as a budget's: the site's disk is not mended within a round
         errors.SealError: Refusal.SEAL,
         errors.ProtocolError: Refusal.PROTOCOL,
         errors.ConfigError: Refusal.CONFIG,

@@ -29,6 +29,7 @@ from learning.prepare import Prepared, Recipe, Rows, prepare, profile_digest
 from learning.records import open_table
 from learning.storage import make_private_dir, write_private
 from learning.tasks import task_of
+from privacy import errors
 from privacy.anonymise import Anonymiser, Profile, load_profile
 from privacy.errors import CloisterError, ConfigError
 from protocol.heldout import HeldOut
@@ -154,8 +155,10 @@ def serve(evaluator: Evaluator, requests: IO[str], answers: IO[str]) -> None:
 
 
 def _fields(error: CloisterError) -> dict[str, str | None]:
+    """The error as the caller raises it again: of its own type, or of the nearest above it that every process knows."""
+    known = (kind.__name__ for kind in type(error).__mro__ if getattr(errors, kind.__name__, None) is kind)
     return {
-        "type": type(error).__name__,
+        "type": next(known),
         "problem": error.problem,
         "expected": error.expected,
         "found": error.found,

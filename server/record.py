@@ -47,7 +47,8 @@ class RoundRecord:
     """One round: participants by site id, those dropped, and the metrics of the model after it.
 
     secagg_s: seconds from the last training answer to the unmasked sum, over all attempts. noise: the plan of the noise
-    that its sum carries, by name; empty without.
+    that its sum carries, by name; empty without. finished: its model is there; `metrics` are empty where that was not
+    measured.
     """
 
     number: int
@@ -57,6 +58,7 @@ class RoundRecord:
     rolled_back: bool = False
     secagg_s: float = 0.0
     noise: Mapping[str, object] = field(default_factory=dict)
+    finished: bool = False
     metrics: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -150,7 +152,8 @@ class RunRecord:
         self._watch(Event(kind=EventKind.DROPPED, round=number, site=drop.site, text=f"{drop.code}: {drop.reason}"))
 
     def measured(self, number: int, metrics: Mapping[str, object], text: str) -> None:
+        """The round is over; `metrics` of its model, empty where it was not measured."""
         for entry in self.rounds:
             if entry.number == number:
-                entry.metrics = metrics
+                entry.finished, entry.metrics = True, metrics
         self._watch(Event(kind=EventKind.MEASURED, round=number, text=text))

@@ -138,7 +138,7 @@ def _summary(facts: Facts) -> Markup:
 
 def _course(facts: Facts) -> Markup:
     """Whether the run is whole, and if not, why."""
-    done, planned = len(facts.measured), facts.planned_rounds
+    done, planned = facts.finished_rounds, facts.planned_rounds
     if not facts.complete:
         kept = "" if facts.has_model else " No model was handed out."
         lead = element("b", f"The run stopped early, after {done} of {counted(planned, 'round')}.")

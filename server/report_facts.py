@@ -85,6 +85,11 @@ class Facts:
         return [(integer(r.get("round")), mapping(r.get("metrics"))) for r in self.rounds if mapping(r.get("metrics"))]
 
     @property
+    def finished_rounds(self) -> int:
+        """Rounds that came to their end, whether or not the model was measured then."""
+        return sum(bool(r.get("finished") or mapping(r.get("metrics"))) for r in self.rounds)
+
+    @property
     def planned_rounds(self) -> int:
         return integer(self.section("federation").get("rounds"))
 

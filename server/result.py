@@ -55,6 +55,7 @@ def make_result(run: str, job: Job, outcome: RunOutcome, base_sha256: str, simul
                 "dropped": [asdict(drop) for drop in entry.dropped],
                 "attempts": entry.attempts,
                 "rolled_back": entry.rolled_back,
+                "finished": entry.finished,
                 "metrics": dict(entry.metrics),
             }
             for entry in record.rounds

@@ -111,7 +111,8 @@ def load_progress(folder: Path, record: RunRecord) -> Progress | None:
 
 
 def _round(values: dict[str, Any]) -> RoundRecord:
-    return RoundRecord(**{**values, "dropped": [Drop(**drop) for drop in values["dropped"]]})
+    finished = bool(values["metrics"])  # of a run that an earlier release began
+    return RoundRecord(**{"finished": finished, **values, "dropped": [Drop(**drop) for drop in values["dropped"]]})
 
 
 def _part(tensors: Mapping[str, NDArray[Any]], name: str) -> dict[str, NDArray[Any]]:

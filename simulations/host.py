@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import sys
 import threading
 import warnings
@@ -122,6 +123,24 @@ def _start_ray(temp: Path, processes: int, store_bytes: int) -> None:
 
     Raises: TrainingError when it does not start.
     """
+    with _own_handler():
+        _init_ray(temp, processes, store_bytes)
+
+
+@contextmanager
+def _own_handler() -> Iterator[None]:
+    """What SIGTERM does stays what it was: Ray's own handler would end this process in the midst of its cleaning."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _init_ray(temp: Path, processes: int, store_bytes: int) -> None:
     search, before = os.pathsep.join(sys.path), os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = search if before is None else f"{search}{os.pathsep}{before}"
     problem = ""

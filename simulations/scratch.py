@@ -14,7 +14,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -42,25 +42,62 @@ def scratch(parent: Path | None = None) -> Iterator[Path]:
                 root = made.rename(place / made.name.removeprefix("."))
                 yield root
         finally:
-            shutil.rmtree(root, ignore_errors=True)
+            with _undisturbed():
+                _remove(root)
 
 
 def sweep(place: Path) -> None:
     """Remove the folders in `place` that runs of this user have left when they were killed."""
     for folder in place.glob(PREFIX + "*"):
         try:
-            if folder.lstat().st_uid != os.getuid():
+            if folder.is_symlink() or folder.lstat().st_uid != os.getuid():
                 continue
             handle = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
         except OSError:
             continue  # no folder of a simulation's, or it is gone by now
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)  # not through a link
+            _remove(folder)
         except BlockingIOError:
             continue  # in use
         finally:
             os.close(handle)
+
+
+def _remove(folder: Path) -> None:
+    """Delete all in the folder, which is no link, then its lock, then itself; where something cannot go the lock stays.
+
+    By it the next sweep knows a folder that was not wholly removed: this was cut short, or something still wrote to it.
+    """
+    for entry in _entries(folder):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        elif entry.name != _LOCK:
+            with suppress(OSError):
+                Path(entry.path).unlink()
+    if not [entry for entry in _entries(folder) if entry.name != _LOCK]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C once more does not cut the cleaning short."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []
 
 
 @contextmanager

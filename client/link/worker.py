@@ -52,6 +52,7 @@ _FAILURES: dict[type[CloisterError], Failure] = {
     errors.SealError: Failure.SEAL,
     errors.ProtocolError: Failure.PROTOCOL,
     errors.ConfigError: Failure.CONFIG,
+    errors.DiskError: Failure.DISK,
 }
 
 

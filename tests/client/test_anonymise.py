@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import stat
@@ -17,7 +18,8 @@ import pytest
 from client import anonymise_run
 from client.cli import main
 from privacy.anonymise import Anonymiser, Redacted
-from privacy.errors import AnonymiseError, ConfigError, DataError
+from privacy.errors import AnonymiseError, ConfigError, DataError, DiskError
+from tests.client.ledgers import no_file_grows_past
 
 ROWS = [
     {"id": "a1", "patient_name": "Brisa Quell-Odom", "phone": "617-555-0123", "age": "34", "outcome": "good",
@@ -138,6 +140,29 @@ def test_after_an_error_no_output_is_there_and_an_earlier_one_is_as_it_was(
     left = {path.name for path in tmp_path.iterdir()}
     assert left == ({"in.jsonl"} if earlier is None else {"in.jsonl", "o.jsonl"})
     assert earlier is None or out.read_text() == earlier
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_no_room_for_a_new_file_is_the_machines_fault_and_not_the_command_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    source, out = write(tmp_path / "in.jsonl"), tmp_path / "o.jsonl"
+
+    def full(**_: object) -> tuple[int, str]:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("client.anonymise_files.tempfile.mkstemp", full)
+    assert main(["anonymise", str(source), str(out)]) == DiskError.exit_code
+    assert os.strerror(number) in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_a_disk_that_fills_up_on_the_way_leaves_no_output(tmp_path: Path, suffix: str) -> None:
+    source, out = write(tmp_path / f"in{suffix}"), tmp_path / f"o{suffix}"
+    with no_file_grows_past(20):
+        assert main(["anonymise", str(source), str(out)]) == DiskError.exit_code
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]
 
 
 @pytest.mark.parametrize(

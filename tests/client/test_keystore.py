@@ -17,7 +17,7 @@ from client.cli import main
 from client.config import IDENTITY_FILE, SECRET_FILE
 from client.keystore import MAGIC, PASSPHRASE_FILE, SYSTEMD_FOLDER, lock_keys, read_secret, rotate_identity, unlock_keys
 from client.site import make_keys, open_site, pin_coordinator
-from privacy.errors import ConfigError
+from privacy.errors import ConfigError, SealError
 from privacy.sealing import Identity
 from protocol.eventlog import EventLog, read_events, verify
 
@@ -163,6 +163,52 @@ def test_the_event_log_goes_on_under_the_new_keys_and_names_the_old_one_by_its_h
     assert aside.read_bytes() == before
 
 
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_a_rotation_that_is_cut_before_its_log_is_mended_by_the_next_and_no_key_is_lost(
+    home, monkeypatch, tmp_path, capsys, locked
+):
+    path, keys = home / "state" / "events.jsonl", home / "keys"
+    original = open_site(home).identity
+    EventLog(path, original, clock=lambda: 1.0).append("coordinator", "job.wait", "r")
+    before = path.read_bytes()
+    if locked:
+        lock_keys(home, WORDS)
+        give(monkeypatch, tmp_path, WORDS)
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EventLog, "begin_anew", killed)
+        with pytest.raises(Killed):
+            main(["keys", "rotate", str(home)])
+    between = open_site(home).identity
+    with pytest.raises(SealError):
+        EventLog(path, between, clock=lambda: 2.0).append("coordinator", "job.wait", "r")
+    assert path.read_bytes() == before
+    assert main(["keys", "rotate", str(home)]) == 0
+    old = [keys / "identity.old.key", keys / "identity.old.2.key"]
+    assert [read_secret(each, "") for each in old] == [original.to_bytes(), between.to_bytes()]
+    assert all(each.read_bytes().startswith(MAGIC) is locked for each in old)
+    assert f"{old[0]}, {old[1]}; delete them" in capsys.readouterr().out
+    EventLog(path, open_site(home).identity, clock=lambda: 3.0).append("coordinator", "job.wait", "r")
+    assert next(read_events(path)).details["sha256"] == hashlib.sha256(before).hexdigest()
+    assert main(["log", "verify", str(home)]) == 0
+
+
+def test_ten_rotations_keep_ten_keys_in_their_order(home):
+    held = []
+    for _ in range(10):
+        held.append(keys_of(home)[IDENTITY_FILE])
+        rotate_identity(home)
+    assert [path.read_bytes() for path in keystore.old_keys(home)] == held
+    assert [path.name for path in keystore.old_keys(home)][-2:] == ["identity.old.9.key", "identity.old.10.key"]
+
+
 def test_a_rotation_begins_no_event_log_where_there_is_none(home):
     assert main(["keys", "rotate", str(home)]) == 0
     assert not list((home / "state").glob("events.*jsonl"))
@@ -184,10 +230,39 @@ def test_lost_keys_are_not_made_anew_beside_locked_ones_without_their_passphrase
     assert {path.name: path.read_bytes() for path in (home / "keys").iterdir()} == before
 
 
+@pytest.mark.parametrize("lost", [(IDENTITY_FILE,), (IDENTITY_FILE, SECRET_FILE)])
+def test_keys_that_are_made_beside_locked_ones_are_locked_too_or_not_made(home, monkeypatch, tmp_path, lost):
+    rotate_pseudonyms(home)
+    lock_keys(home, WORDS)
+    for name in lost:
+        (home / "keys" / name).unlink()
+    before = {path.name: path.read_bytes() for path in (home / "keys").iterdir()}
+    for words in (None, b"another passphrase"):
+        if words is not None:
+            give(monkeypatch, tmp_path, words)
+        with pytest.raises(ConfigError, match="the passphrase"):
+            make_keys(home)
+        assert {path.name: path.read_bytes() for path in (home / "keys").iterdir()} == before
+    give(monkeypatch, tmp_path, WORDS)
+    public = make_keys(home)
+    assert all(data.startswith(MAGIC) for data in keys_of(home).values())
+    assert open_site(home).identity.public() == public
+    assert {name: (home / "keys" / name).read_bytes() for name in before} == before  # what was there is kept
+
+
+def test_the_first_keys_of_a_site_are_open_whatever_passphrase_there_is(monkeypatch, tmp_path):
+    give(monkeypatch, tmp_path, WORDS)
+    make_keys(tmp_path / "new")
+    assert len((tmp_path / "new" / "keys" / SECRET_FILE).read_bytes()) == 32
+    Identity.from_bytes((tmp_path / "new" / "keys" / IDENTITY_FILE).read_bytes())
+
+
 def test_a_lock_holds_the_keys_before_a_rotation_and_those_of_the_pseudonyms_too(home, monkeypatch, tmp_path):
     rotate_identity(home)
+    rotate_identity(home)
     rotate_pseudonyms(home)
-    files = [home / "keys" / name for name in (IDENTITY_FILE, SECRET_FILE, "identity.old.key", "pseudonyms.key")]
+    names = (IDENTITY_FILE, SECRET_FILE, "identity.old.key", "pseudonyms.key", "identity.old.2.key")
+    files = [home / "keys" / name for name in names]
     before = [path.read_bytes() for path in files]
     lock_keys(home, WORDS)
     assert all(path.read_bytes().startswith(MAGIC) for path in files)

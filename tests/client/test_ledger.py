@@ -117,7 +117,8 @@ def test_a_round_does_not_run_when_its_charge_cannot_be_written(tmp_path, tiny_b
     before = state_of(federation)
     with no_file_grows_past(2_000):
         said = outcome_of(federation.ask_round(2, SITE))
-    assert (said.status, said.code) == ("refused", "budget")
+    assert (said.status, said.code) == ("refused", "data")
+    assert "expected a disk that works and has room" in said.reason
     assert state_of(federation) == before
     assert outcome_of(federation.ask_round(2, SITE)).status == "done"
     assert [(c.round, c.attempt) for c in federation.charges(SITE)] == [(1, 0), (2, 0)]

@@ -12,7 +12,7 @@ import pytest
 
 from client.ledger import Ledger
 from privacy.dp.chain import RowKind
-from privacy.errors import BudgetError, ConfigError
+from privacy.errors import BudgetError, ConfigError, DiskError
 from tests.client.ledgers import Clock, charge, edit_head, files, ledger_with, put_back, tamper
 
 ALL = {charge(number) for number in range(1, 6)}
@@ -182,7 +182,7 @@ def test_a_full_disk_refuses_an_acceptance(tmp_path: Path) -> None:
 
     ledger = ledger_with(tmp_path, 5)
     (tmp_path / "ledger.head").unlink()
-    with no_file_grows_past(100), pytest.raises(BudgetError, match="room"):
+    with no_file_grows_past(100), pytest.raises(DiskError, match="room"):
         ledger.accept_loss()
     ledger.accept_loss()
     assert set(ledger.charges()) == ALL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -10,14 +11,14 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from client.ledger import Ledger
 from client.ledger_files import connect
-from privacy.errors import BudgetError
+from privacy.errors import BudgetError, CloisterError, DiskError
 from tests.client.ledgers import CHARGE, Clock, charge, files, ledger_with, no_file_grows_past, refuse_to_spend
 
 
@@ -31,7 +32,7 @@ def test_a_full_disk_takes_the_charge_whole_or_refuses_it_and_leaves_the_ledger_
     try:
         with no_file_grows_past(room):
             ledger.append(charge(rows + 1))
-    except BudgetError as refusal:
+    except DiskError as refusal:
         assert "room" in str(refusal)
         assert len(ledger.charges()) == rows
         assert files(tmp_path) == before
@@ -41,24 +42,37 @@ def test_a_full_disk_takes_the_charge_whole_or_refuses_it_and_leaves_the_ledger_
 
 def test_a_full_disk_refuses_the_first_charge_too(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, Clock())
-    with no_file_grows_past(100), pytest.raises(BudgetError, match="room"):
+    with no_file_grows_past(100), pytest.raises(DiskError, match="room"):
         ledger.append(CHARGE)
     assert ledger.charges() == ()
     ledger.append(CHARGE)
     assert ledger.charges() == (CHARGE,)
 
 
-def test_a_head_that_cannot_be_made_durable_refuses_the_charge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, DiskError),
+        (errno.EDQUOT, DiskError),
+        (errno.EFBIG, DiskError),
+        (errno.EIO, DiskError),
+        (errno.EACCES, BudgetError),
+    ],
+)
+def test_a_head_that_cannot_be_made_durable_refuses_the_charge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[CloisterError]
+) -> None:
     ledger = ledger_with(tmp_path, 1)
     before = files(tmp_path)
 
     def broken(_handle: int) -> None:
-        raise OSError(5, "input/output error")
+        raise OSError(number, "the disk's own word")
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", broken)
-        with pytest.raises(BudgetError, match="input/output"):
+        with pytest.raises(kind, match="the disk's own word") as refused:
             ledger.append(charge(2))
+    assert refused.type is kind
     assert files(tmp_path) == before
     assert ledger.charges() == (charge(1),)
 
@@ -73,11 +87,60 @@ def test_a_head_that_cannot_be_replaced_stops_the_round_and_its_charge_stands(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", broken)
-        with pytest.raises(BudgetError):
+        with pytest.raises(DiskError):
             ledger.append(charge(2))
     assert ledger.charges() == (charge(1), charge(2))
     ledger.append(charge(3))
     assert len(Ledger(tmp_path).charges()) == 3
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (sqlite3.SQLITE_FULL, DiskError),
+        (sqlite3.SQLITE_IOERR_WRITE, DiskError),  # a quota, and a limit on the size of files, are this one
+        (sqlite3.SQLITE_BUSY, BudgetError),
+        (None, BudgetError),
+    ],
+)
+def test_what_sqlite_says_of_a_full_disk_is_the_disks_fault_and_nothing_else_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None, kind: type[CloisterError]
+) -> None:
+    ledger = ledger_with(tmp_path, 1)
+    before = files(tmp_path)
+
+    def refused(*_: object) -> None:
+        error = sqlite3.OperationalError("SQLite's own word")
+        if code is not None:
+            error.sqlite_errorcode = code
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("client.ledger.insert_row", refused)
+        with pytest.raises(kind, match="SQLite's own word") as said:
+            ledger.append(charge(2))
+    assert said.type is kind
+    assert files(tmp_path) == before
+    ledger.append(charge(2))
+
+
+def test_a_database_that_may_grow_no_further_is_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite's own refusal, of a row that needs a new page; the rows before stand, and none of it is there."""
+    ledger = ledger_with(tmp_path, 1)
+    before = files(tmp_path)
+
+    def capped(path: Path) -> sqlite3.Connection:
+        database = connect(path)
+        database.execute("PRAGMA max_page_count = 1")  # no fewer than there are
+        return database
+
+    large = replace(charge(2), job_id="j" * 20_000)
+    with monkeypatch.context() as patch:
+        patch.setattr("client.ledger.connect", capped)
+        with pytest.raises(DiskError, match="full"):
+            ledger.append(large)
+    assert files(tmp_path) == before
+    ledger.append(large)
 
 
 def test_a_torn_write_is_rolled_back_from_the_journal(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from client.approvals import Approvals, Decision
 from client.checks import check_site
 from client.cli import main
 from client.config import read_site
+from client.keystore import PASSPHRASE_FILE, is_locked, lock_keys
 from client.ledger import Ledger
+from client.link.membership import LINK_FILE
 from client.roster import approve
 from client.site import open_site
 from privacy.dp import Attempt, Limit, StepGroup, charge_round, epsilon_of
@@ -136,6 +138,24 @@ def test_init_beside_lost_keys_keeps_the_secret_of_the_splits(home: Home) -> Non
         (home.site / name).unlink()
     assert home.init("--yes")[0] == 0
     assert open_site(home.site).secret == secret
+
+
+def test_init_beside_a_locked_secret_leaves_no_open_key(
+    home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = tmp_path / "passphrase"
+    words.touch(0o600)
+    words.write_bytes(b"correct horse battery")
+    home.ready()
+    lock_keys(home.site, words.read_bytes())
+    for name in ("site.toml", "keys/identity.key"):
+        (home.site / name).unlink()
+    before = home.files()
+    code, _, err = home.init("--yes")
+    assert (code, PASSPHRASE_FILE in err, home.files() == before) == (ConfigError.exit_code, True, True)
+    monkeypatch.setenv(PASSPHRASE_FILE, str(words))
+    assert home.init("--yes")[0] == 0
+    assert is_locked(home.site / "keys" / "identity.key") and open_site(home.site).config.id == "h1"
 
 
 def test_init_keeps_grants_that_were_written_by_hand(home: Home) -> None:
@@ -275,6 +295,7 @@ def test_check_says_that_a_job_waits_for_a_person_or_for_the_hours_and_notes_not
 ) -> None:
     home.ready(tiny_base)
     home.meet()
+    (home.site / "keys" / LINK_FILE).touch()  # it has joined: its daemon lets a job wait
     job = read_job(home.job(tiny_base))
     home.edit("approval = false", "approval = true")
     before, store = home.files(), Approvals(home.site / "state")

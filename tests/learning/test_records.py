@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from learning.records import MAX_LABELS, MAX_TEXT_CHARS, Columns, Table, open_table
-from privacy.errors import ConfigError, DataError
+from privacy.errors import ConfigError, DataError, DiskError
+from tests.client.ledgers import no_file_grows_past
 
 SECRET = "Zolotarev"  # in a value of every malformed file: no error may show it
 COLUMNS = Columns(text="note", label="dept", unit="pid", linked=("name", "pid"))
@@ -147,6 +148,16 @@ def test_after_a_refusal_nothing_stays_on_the_disk(tmp_path: Path) -> None:
         with pytest.raises(DataError):
             _open(tmp_path / "a.csv")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_full_disk_is_the_machines_fault_and_not_the_datas(tmp_path: Path, suffix: str) -> None:
+    path = _write(tmp_path / f"a{suffix}", [{**row, "note": SECRET * 1000} for row in ROWS])
+    with no_file_grows_past(2_000), pytest.raises(DiskError, match="room") as refused:
+        _open(path)
+    assert (refused.value.exit_code, SECRET in str(refused.value)) == (11, False)
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert len(_open(path)) == 3
 
 
 @pytest.mark.parametrize("mode", [0o750, 0o705, 0o710, 0o777])

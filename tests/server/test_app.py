@@ -219,4 +219,6 @@ def test_a_model_is_measured_as_often_as_asked_and_after_the_last_round(tmp_path
     assert measured == [HeldOut.TEST] * 2  # what was measured after the last round is what is told of the model
     assert result["metrics"] == result["rounds"][2]["metrics"]
     assert [event.round for event in events if event.kind is EventKind.MEASURED] == [1, 2, 3]
-    assert "F1" in render_report(result)  # with a round that has no metrics
+    report = render_report(result)  # with a round that has no metrics
+    assert "F1" in report
+    assert "The run is complete: 3 rounds of 3." in report

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -44,6 +45,20 @@ with scratch(place):
                 time.sleep(1)
     finally:
         print("cleaning the outer", flush=True)
+        time.sleep(1)
+"""
+ENGINE = """
+import sys, time
+from pathlib import Path
+from simulations.host import SMALLEST_STORE_BYTES, _start_ray
+from simulations.scratch import scratch
+with scratch(Path(sys.argv[1])), scratch(Path("/tmp")) as temp:  # Ray's sockets bear no long path
+    _start_ray(temp, 1, SMALLEST_STORE_BYTES)
+    try:
+        print("begun", flush=True)
+        time.sleep(60)
+    finally:
+        print("cleaning", flush=True)
         time.sleep(1)
 """
 STARTER = """
@@ -117,6 +132,17 @@ def test_a_signal_ends_the_run_by_the_way_out_and_a_second_one_does_not_cut_it_s
     assert not list(tmp_path.iterdir())
 
 
+def test_the_engine_leaves_the_way_out_as_it_is(tmp_path: Path) -> None:
+    """Ray has a handler of its own for SIGTERM, with another exit code, and a second one would end the cleaning."""
+    with python(ENGINE, tmp_path) as process:
+        assert line_of(process) == "begun"
+        process.send_signal(signal.SIGTERM)
+        assert line_of(process) == "cleaning"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 128 + signal.SIGTERM
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_that_is_to_outlive_its_terminal_does(tmp_path: Path) -> None:
     with python("import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + HOLDER, tmp_path) as process:
         root = Path(line_of(process))
@@ -160,13 +186,57 @@ def test_only_folders_of_simulations_are_swept(tmp_path: Path) -> None:
     (place / f"{PREFIX}file").touch()
     (place / f"{PREFIX}link").symlink_to(elsewhere)
     (elsewhere / ".in-use").touch()
+    (elsewhere / "records").touch()
     (place / f"{PREFIX}linked-lock").mkdir()
     (place / f"{PREFIX}linked-lock" / ".in-use").symlink_to(elsewhere / ".in-use")
     (place / "other").mkdir()
     (place / "other" / ".in-use").touch()
     before = sorted(place.iterdir())
     sweep(place)
-    assert sorted(place.iterdir()) == before and (elsewhere / ".in-use").exists()
+    assert sorted(place.iterdir()) == before and (elsewhere / ".in-use").exists() and (elsewhere / "records").exists()
+
+
+def test_what_a_removal_that_was_cut_short_leaves_is_found_by_the_next_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the order in which a folder lists its entries, and whichever of them was the last to go."""
+    for cut in range(7):
+        root = tmp_path / f"{PREFIX}{cut}"
+        (root / "folder").mkdir(parents=True)
+        for name in (".in-use", "a", "z", "folder/a", "folder/z"):
+            (root / name).touch()
+        steps = iter([None] * cut)
+
+        def step(do: Callable[..., None]) -> Callable[..., None]:
+            def one(*words: object, **more: object) -> None:
+                if next(steps, "over") == "over":  # noqa: B023 (used within this turn)
+                    raise KeyboardInterrupt
+                do(*words, **more)
+
+            return one
+
+        with monkeypatch.context() as patch:
+            for name in ("unlink", "rmdir"):
+                patch.setattr(os, name, step(getattr(os, name)))
+            with suppress(KeyboardInterrupt):
+                sweep(tmp_path)
+        sweep(tmp_path)
+        assert not list(tmp_path.glob("*/*"))  # an empty folder may stay
+
+
+def test_a_folder_that_something_still_writes_to_keeps_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / f"{PREFIX}left"
+    (root / "site").mkdir(parents=True)
+    (root / ".in-use").touch()
+    (root / "site" / "records").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_words, **_more: None)  # as for a folder that is filled again
+        sweep(tmp_path)
+    assert (root / ".in-use").exists() and (root / "site" / "records").exists()
+    sweep(tmp_path)
+    assert not root.exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own notice of a parent's death is Linux's")

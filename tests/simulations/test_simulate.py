@@ -37,7 +37,7 @@ KEYS = {
     "seconds": ("split", "prepare", "greet", "train", "export"),
 }
 SITE_KEYS = {"id", "rounds_taken", "rounds_dropped", "epsilon", "delta", "unit", "records_train"}
-ROUND_KEYS = {"round", "participants", "dropped", "metrics", "attempts", "rolled_back"}
+ROUND_KEYS = {"round", "participants", "dropped", "metrics", "attempts", "rolled_back", "finished"}
 
 
 @dataclass(frozen=True)

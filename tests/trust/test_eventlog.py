@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256, Hash
 
 from privacy.errors import ConfigError, SealError
 from privacy.sealing import Identity
+from protocol import eventlog
 from protocol.eventlines import MAX_DETAIL_CHARS, MAX_LINE_BYTES
 from protocol.eventlog import EventLog, Head, read_events, verify
 
@@ -345,6 +347,100 @@ def test_a_writer_waits_for_the_one_that_writes(log: EventLog, identity: Identit
         assert not done.wait(1.0) and len(lines(log)) == COUNT
     writer.join(60)
     assert done.is_set() and verify(log.path, identity.public()).head.seq == COUNT + 1
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def test_a_writer_under_the_old_keys_does_not_begin_the_log_that_is_begun_anew(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that still runs with the keys before asks for the log while its file is hashed."""
+    before, told, real = log.path.read_bytes(), list[type[BaseException] | None](), hashlib.file_digest
+
+    def write() -> None:
+        try:
+            log.append("operator", "job.stop", "job-1")
+            told.append(None)
+        except SealError:
+            told.append(SealError)
+
+    daemon = threading.Thread(target=write)
+
+    def meanwhile(*arguments: Any) -> Any:
+        daemon.start()
+        daemon.join(1.0)
+        return real(*arguments)
+
+    monkeypatch.setattr(hashlib, "file_digest", meanwhile)
+    after = Identity.generate()
+    aside = EventLog(log.path, after, clock=lambda: 1.0).begin_anew("administrator", "keys.rotate", "ward-7")
+    daemon.join(60)
+    assert told == [SealError] and aside is not None and aside.read_bytes() == before
+    assert verify(log.path, after.public()).head.seq == 1
+    (event,) = read_events(log.path)
+    assert event.details == {"before": "events.1.jsonl", "sha256": hashlib.sha256(before).hexdigest()}
+
+
+def cut_at(step: int, error: BaseException, patch: pytest.MonkeyPatch) -> None:
+    """End the writer at the step of that number: 0, the log's second name; then the head's copy, the line, the head."""
+    steps, links, writes = iter(range(4)), os.link, eventlog.write_private
+
+    def link(old: Path, new: Path) -> None:
+        if next(steps) == step:
+            raise error
+        links(old, new)
+
+    def write(path: Path, data: bytes) -> None:
+        if next(steps) == step:
+            raise error
+        writes(path, data)
+
+    patch.setattr(os, "link", link)
+    patch.setattr(eventlog, "write_private", write)
+
+
+@pytest.mark.parametrize(
+    ("step", "full"), [*((step, False) for step in range(4)), *((step, True) for step in (1, 2, 3))]
+)
+def test_a_log_begun_anew_that_is_cut_takes_no_stranger_s_event_and_the_same_again_mends_it(
+    log: EventLog, identity: Identity, monkeypatch: pytest.MonkeyPatch, step: int, full: bool
+) -> None:
+    before = log.path.read_bytes()
+    between, after = (EventLog(log.path, Identity.generate(), clock=lambda: 1.0) for _ in range(2))
+    with monkeypatch.context() as patch:
+        cut_at(step, OSError(28, "No space left on device") if full else Killed(), patch)
+        with pytest.raises(SealError if full else Killed, match="room" if full else None):
+            between.begin_anew("administrator", "keys.rotate", "ward-7")
+    files = {path.name: path.read_bytes() for path in log.path.parent.glob("*.jsonl*")}
+    for writer in (between, *([log] if step == 3 else [])):
+        with pytest.raises(SealError):
+            writer.append("operator", "job.stop", "job-1")
+    assert {path.name: path.read_bytes() for path in log.path.parent.glob("*.jsonl*")} == files
+    assert (log.path.read_bytes() == before) is (step < 3)
+    after.begin_anew("administrator", "keys.rotate", "ward-7")
+    after.append("operator", "job.stop", "job-1")
+    found = log.path
+    while found.read_bytes() != before:
+        details = next(read_events(found)).details
+        found = found.with_name(str(details["before"]))
+        assert hashlib.sha256(found.read_bytes()).hexdigest() == details["sha256"]
+    assert verify(found, identity.public()).head.seq == COUNT
+    assert len(list(log.path.parent.glob("events.*.jsonl"))) == (2 if step == 3 else 1)
+
+
+def test_a_file_system_that_knows_one_name_for_a_file_has_the_log_copied(
+    log: EventLog, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    before, after = log.path.read_bytes(), Identity.generate()
+    aside = EventLog(log.path, after, clock=lambda: 1.0).begin_anew("administrator", "keys.rotate", "ward-7")
+    assert aside is not None and aside.read_bytes() == before and aside.stat().st_mode & 0o777 == 0o600
+    assert verify(aside, identity.public()).head.seq == COUNT and verify(log.path, after.public()).head.seq == 1
 
 
 @pytest.mark.parametrize(

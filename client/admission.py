@@ -59,16 +59,17 @@ def rehearse(site: Site, job: Job, clock: Callable[[], float] = time.time) -> tu
     Raises: PolicyRefusal when it was denied, when too many wait, or when nothing can wait here and it would have to;
     ConfigError when what was decided is damaged.
     """
-    approvals, now = Approvals(site.state, clock), clock()
+    approvals, can_wait = Approvals(site.state, clock), is_member(site.home)
     found, waits = approvals.find(job.digest()), []
     _check_not_denied(site, job, found)
     if site.config.accept.approval and found is None:
         approvals.check_room()
     if site.config.accept.approval and (found is None or found.decision is Decision.WAITING):
         waits.append(WAITS_FOR_APPROVAL)
-    if not (inside_hours if is_member(site.home) else _soon_enough)(site.config, TRAIN, now):
+    in_time = inside_hours if can_wait else _soon_enough
+    if not in_time(site.config, TRAIN, clock()):
         waits.append(WAITS_FOR_HOURS)
-    if waits and not is_member(site.home):
+    if waits and not can_wait:
         raise _cannot_wait(site, job, waits)
     return tuple(waits)
 

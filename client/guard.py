@@ -54,7 +54,8 @@ def guard_mod(find_site: FindSite) -> Mod:
             return call_next(message, context)
         except CloisterError as error:
             _LOG.warning("refused: %s", error)
-            return Message(refused(site.config.id, refusal_code(error), str(error)), reply_to=message)
+            told = str(error).replace(f"{site.home}/", "")  # where the site's folder lies is nobody else's matter
+            return Message(refused(site.config.id, refusal_code(error), told), reply_to=message)
         except Exception as error:  # noqa: BLE001 (answered below; a foreign error's text may hold a record)
             _LOG.error("failed in %s", place_of(error))
             reason = f"the site's work failed with {type(error).__name__}; its administrator's log says where"

@@ -13,7 +13,6 @@ and the next writer mends.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import sqlite3
@@ -24,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.ledger_files import connect, create_private, insert_row, keep_as, read_rows, stage, sync_folder
-from learning.storage import NO_ROOM, make_private_dir, write_private
+from learning.storage import DISK_FAULTS, make_private_dir, write_private
 from privacy.dp import Charge
 from privacy.dp.chain import EMPTY_HEAD, Finding, Head, Row, RowKind, charges_of, examine, examine_clock, next_row
 from privacy.errors import BudgetError, ConfigError, DiskError
@@ -33,7 +32,6 @@ LEDGER_FILE = "ledger.sqlite"
 HEAD_FILE = "ledger.head"
 OLD_FILE = "ledger.jsonl"
 LOCK_FILE = "ledger.lock"
-_DISK = NO_ROOM | {errno.EIO}
 _PRIMARY = 0xFF  # of SQLite's extended result codes: the lowest byte is the primary one
 _ACCEPT = "`cloister-site budget DIR --accept-loss` counts every charge that any file still knows, and goes on"
 
@@ -277,6 +275,6 @@ def _of_the_disk(error: OSError | sqlite3.Error) -> bool:
     so that one of the disk is one here too.
     """
     if isinstance(error, OSError):
-        return error.errno in _DISK
+        return error.errno in DISK_FAULTS
     code: int | None = getattr(error, "sqlite_errorcode", None)  # SQLite's own errors have it
     return code is not None and code & _PRIMARY in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)

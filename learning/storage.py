@@ -16,6 +16,8 @@ PRIVATE_DIR = 0o700
 PRIVATE_FILE = 0o600
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """The disk is full, or a quota or a limit on the size of files has the same effect."""
+DISK_FAULTS = NO_ROOM | {errno.EIO}
+"""The disk takes no more, or fails."""
 
 
 def make_private_dir(path: Path) -> Path:

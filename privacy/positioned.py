@@ -7,6 +7,7 @@ promise, and a file that is cut, or a disk that fails, would end the process ins
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 
 def read_at(fileno: int, start: int, out: memoryview) -> None:
@@ -21,7 +22,9 @@ def read_at(fileno: int, start: int, out: memoryview) -> None:
 def drop_cached(fileno: int, end: int = 0) -> None:
     """Give back the memory in which the kernel keeps what lies before `end` (0: the whole file) and is on the disk.
 
-    For what will hardly be read again: it is read from the disk then. Does nothing where the system has no such call.
+    For what will hardly be read again: it is read from the disk then. It is a wish: nothing happens where the system
+    has no such call, or will not have it of such a file.
     """
     if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(fileno, 0, end, os.POSIX_FADV_DONTNEED)
+        with suppress(OSError):
+            os.posix_fadvise(fileno, 0, end, os.POSIX_FADV_DONTNEED)

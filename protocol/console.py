@@ -17,11 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from learning.storage import NO_ROOM
+from learning.storage import DISK_FAULTS
 from privacy.errors import CloisterError, ConfigError, DiskError
 
 INTERRUPTED = 130
-_DISK = NO_ROOM | {errno.EIO}
 _PATHS = frozenset(
     {
         errno.ENOENT,
@@ -74,7 +73,7 @@ def _fault_of(error: OSError) -> CloisterError | None:
     path = error.filename2 or error.filename  # of two, as when a file is renamed, the one that it was to become
     said = os.strerror(error.errno) if error.errno else ""
     place = os.fsdecode(path) if isinstance(path, (str, bytes)) else ""
-    if error.errno in _DISK:
+    if error.errno in DISK_FAULTS:
         remedy = "make room, or look after the disk, then run it again"
         return DiskError(place or "the disk", expected="a disk that works and has room", found=said, remedy=remedy)
     if error.errno in _PATHS and place:

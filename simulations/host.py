@@ -36,7 +36,7 @@ from server.halting import HaltingGrid
 from server.record import Event
 from server.run import new_run_id
 from simulations.cores import usable_cores
-from simulations.scratch import scratch
+from simulations.scratch import handlers_kept, scratch
 from simulations.workspace import Workspace, find_simulated_site
 
 SMALLEST_STORE_BYTES = 256 * 1024 * 1024
@@ -123,21 +123,8 @@ def _start_ray(temp: Path, processes: int, store_bytes: int) -> None:
 
     Raises: TrainingError when it does not start.
     """
-    with _own_handler():
+    with handlers_kept(signal.SIGTERM):  # Ray's own would end this process in the midst of its cleaning
         _init_ray(temp, processes, store_bytes)
-
-
-@contextmanager
-def _own_handler() -> Iterator[None]:
-    """What SIGTERM does stays what it was: Ray's own handler would end this process in the midst of its cleaning."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _init_ray(temp: Path, processes: int, store_bytes: int) -> None:

@@ -109,19 +109,29 @@ def _ended_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in _ENDING}
-    ours = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    ours = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
 
     def end(number: int, _frame: FrameType | None) -> NoReturn:
         for each in ours:
             signal.signal(each, signal.SIG_IGN)  # what is being cleaned up is not cut short by the next one
         raise SystemExit(128 + number)
 
-    for number in ours:
-        signal.signal(number, end)
+    with handlers_kept(*ours):
+        for number in ours:
+            signal.signal(number, end)
+        yield
+
+
+@contextmanager
+def handlers_kept(*numbers: signal.Signals) -> Iterator[None]:
+    """What these signals do is afterwards what it was before; one that came to be ignored within stays ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in numbers}
     try:
         yield
     finally:
-        for number in ours:
+        for number, handler in before.items():
             if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, before[number])
+                signal.signal(number, handler)

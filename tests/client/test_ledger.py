@@ -119,6 +119,7 @@ def test_a_round_does_not_run_when_its_charge_cannot_be_written(tmp_path, tiny_b
         said = outcome_of(federation.ask_round(2, SITE))
     assert (said.status, said.code) == ("refused", "data")
     assert "expected a disk that works and has room" in said.reason
+    assert "ledger" in said.reason and str(tmp_path) not in said.reason  # where the site lies stays at the site
     assert state_of(federation) == before
     assert outcome_of(federation.ask_round(2, SITE)).status == "done"
     assert [(c.round, c.attempt) for c in federation.charges(SITE)] == [(1, 0), (2, 0)]

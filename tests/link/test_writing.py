@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from client.link.worker import _failure
+from privacy.errors import DiskError
 from protocol.link.parts import PayloadWriter, digest_of, part_of
-from protocol.link.terms import BLOCK_BYTES, PIECE_BYTES, SYNC_BYTES
+from protocol.link.terms import BLOCK_BYTES, PIECE_BYTES, SYNC_BYTES, Failure
 
 SIZES = [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, BLOCK_BYTES, BLOCK_BYTES + PIECE_BYTES + 1]
 
@@ -59,6 +61,11 @@ def test_a_disk_that_takes_bytes_and_cannot_keep_them_is_a_failure(
         writer.write(memoryview(bytes(2 * SYNC_BYTES)))
         writer.publish()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), DiskError("the ledger", found="full")])
+def test_a_worker_calls_a_full_disk_by_its_name(error: Exception) -> None:
+    assert _failure(error) is Failure.DISK
 
 
 def test_all_is_synced_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

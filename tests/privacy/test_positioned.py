@@ -1,6 +1,7 @@
 """What is read at a place is the file's bytes at that place, whatever was read before, or dropped from memory."""
 
 import ctypes
+import errno
 import mmap
 import os
 
@@ -79,6 +80,16 @@ def test_what_stands_behind_the_place_stays_in_memory(tmp_path):
     assert resident(path) >= 2048
 
 
-def test_where_the_system_has_no_such_call_nothing_happens(monkeypatch):
-    monkeypatch.delattr(os, "posix_fadvise")
-    drop_cached(-1)
+@pytest.mark.parametrize("has_it", [True, False])
+def test_a_system_that_will_not_have_it_costs_nobody_the_file(tmp_path, monkeypatch, has_it):
+    def refuses(*_words):
+        raise OSError(errno.EINVAL, "not of this file")
+
+    if has_it:
+        monkeypatch.setattr(os, "posix_fadvise", refuses)
+    else:
+        monkeypatch.delattr(os, "posix_fadvise")
+    (tmp_path / "file").write_bytes(DATA)
+    with (tmp_path / "file").open("rb", buffering=0) as file:
+        drop_cached(file.fileno())
+        assert file.read() == DATA

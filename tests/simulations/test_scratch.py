@@ -18,7 +18,7 @@ from typing import IO
 import psutil
 import pytest
 
-from simulations.scratch import PREFIX, scratch, sweep
+from simulations.scratch import PREFIX, handlers_kept, scratch, sweep
 
 HOLDER = """
 import sys, time
@@ -141,6 +141,20 @@ def test_the_engine_leaves_the_way_out_as_it_is(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 128 + signal.SIGTERM
     assert not list(tmp_path.iterdir())
+
+
+def test_a_signal_that_came_meanwhile_stays_ignored() -> None:
+    """Else one that comes again while something starts would cut the cleaning short."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with handlers_kept(signal.SIGTERM):
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+        assert signal.getsignal(signal.SIGTERM) is before
+        with handlers_kept(signal.SIGTERM):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_run_that_is_to_outlive_its_terminal_does(tmp_path: Path) -> None:

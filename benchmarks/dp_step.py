@@ -1,10 +1,11 @@
 """What privacy costs a training step: ours, Opacus's hooks and Opacus's ghost clipping against the plain step.
 
-`python -m benchmarks.dp_step --json [--quick] [--data DIR]`. Each mode runs in a process of its own with one thread,
-and the processes take turns, batch by batch; figures are core seconds of the best turn (a busy machine slows a turn
-down, nothing speeds one up) and the process's peak memory. Read the ratios, not the seconds. `--data DIR` adds lots of
-real lengths from DIR/banking77/train.csv and DIR/drug-reviews/train.csv, sorted by length inside the lot or not; where
-they are missing it says so and stops with exit code 3.
+`python -m benchmarks.dp_step --json [--quick] [--data DIR] [--only TEXT]`. Each mode runs in a process of its own with
+one thread, and the processes take turns, batch by batch; figures are core seconds of the best turn (a busy machine
+slows a turn down, nothing speeds one up) and the process's peak memory. Read the ratios, not the seconds. `--data DIR`
+adds lots of real lengths from DIR/banking77/train.csv and DIR/drug-reviews/train.csv, sorted by length inside the lot
+or not; where they are missing it says so and stops with exit code 3. All of it takes an hour or so; `--only` runs the
+cases whose names have the text in them.
 """
 
 from __future__ import annotations
@@ -230,17 +231,17 @@ def compare(case: Case, name: str, turns: int) -> list[dict[str, object]]:
     return rows
 
 
-def synthetic(quick: bool) -> list[dict[str, object]]:
+def synthetic(quick: bool, only: str) -> list[dict[str, object]]:
     shapes = [(64, 8)] if quick else [(length, batch) for length in (64, 128) for batch in (8, 32)]
+    lot = 64 if quick else LOT
     rows = []
     for tuned in TUNED:
-        for length, batch in shapes:
-            rows += compare(
-                Case(tuned, batch, (length,) * batch), f"{tuned}, length {length}, batch {batch}", 2 if quick else 3
-            )
-        lot = 64 if quick else LOT
-        case = Case(tuned, 32, (64,) * lot, clock_release=True)
-        rows += compare(case, f"{tuned}, lot of {lot}, length 64, batch 32", 1 if quick else 2)
+        cases = {f"{tuned}, length {n}, batch {batch}": (Case(tuned, batch, (n,) * batch), 3) for n, batch in shapes}
+        whole = Case(tuned, 32, (64,) * lot, clock_release=True)
+        cases[f"{tuned}, lot of {lot}, length 64, batch 32"] = (whole, 2)
+        for name, (case, turns) in cases.items():
+            if only in name:
+                rows += compare(case, name, turns - 1 if quick else turns)
     return rows
 
 
@@ -257,18 +258,20 @@ def real_lengths(file: Path, count: int) -> tuple[int, ...]:
     return tuple(min(LONGEST, len(ids)) for ids in tokenizer(chosen)["input_ids"])
 
 
-def sorting(folder: Path, quick: bool) -> list[dict[str, object]]:
+def sorting(folder: Path, quick: bool, only: str) -> list[dict[str, object]]:
     """A lot of real lengths in the order drawn and sorted inside the lot: ours both ways, plain as drawn."""
     rows = []
     for name in ("banking77", "drug-reviews"):
         lengths = real_lengths(folder / name / "train.csv", 64 if quick else LOT)
         for tuned in ("lora", "full, embeddings frozen"):
+            case = f"{name}, lot of {len(lengths)}, {tuned}"
+            if only not in case:
+                continue
             drawn, ordered = Case(tuned, 32, lengths), Case(tuned, 32, tuple(sorted(lengths)))
             best = interleave(
                 {"plain": ("plain", drawn), "drawn": ("ours", drawn), "sorted": ("ours", ordered)}, 1 if quick else 2
             )
             speed = {way: len(lengths) / figures[0] for way, figures in best.items()}
-            case = f"{name}, lot of {len(lengths)}, {tuned}"
             rows.append(row(case, "records per core second, sorted, to ours as drawn", speed["sorted"], speed["drawn"]))
             rows.append(row(case, "records per core second, sorted, to plain as drawn", speed["sorted"], speed["plain"]))  # fmt: skip  # noqa: E501
     return rows
@@ -279,6 +282,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print the table as one JSON object to stdout")
     parser.add_argument("--quick", action="store_true", help="one shape, few turns, small lots")
     parser.add_argument("--data", type=Path, help="folder with banking77/train.csv and drug-reviews/train.csv")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only the cases with this text in their names")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -290,9 +294,9 @@ def main() -> int:
         if missing:
             print(f"dp_step: no data at {missing[0]}; leave --data out or name the right folder", file=sys.stderr)
             return MISSING_DATA
-    rows = synthetic(arguments.quick)
+    rows = synthetic(arguments.quick, arguments.only)
     if arguments.data:
-        rows += sorting(arguments.data, arguments.quick)
+        rows += sorting(arguments.data, arguments.quick, arguments.only)
     if arguments.json:
         import torch
 

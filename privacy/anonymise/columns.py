@@ -20,6 +20,7 @@ from privacy.anonymise.detectors.vocabulary import is_known
 from privacy.anonymise.generalise import Generalisation
 from privacy.anonymise.headers import kind_of_column, words_of_header
 from privacy.anonymise.kinds import VAGUE, Kind
+from privacy.anonymise.lexicon import CITIES, COMMON_WORDS_ZH, REGIONS
 from privacy.anonymise.page import Page
 from privacy.errors import ConfigError
 
@@ -30,6 +31,12 @@ _VOTES = 0.6
 """The share of them that must be of one kind."""
 _FREE_TEXT_WORDS = 8
 _DISTINCT = 0.5
+_SURE = 0.1
+"""The share of surely recognised names from which the likely ones count."""
+_HAN_NAME = re.compile(r"[\u3400-\u9fff]{2,4}")
+_PARTED = re.compile(r"[^\W\d_a-z][^\W\d_'-]*(?:['-]?[^\W\d_]+)*, [^\W\d_a-z][^\W\d_]*(?:[ '.-]{1,2}[^\W\d_]+)*\.?")
+_LOGIN = re.compile(r"([a-z]{5,20})\d{1,4}")
+_CAPITALISED = re.compile(r"[^\W\d_a-z][^\W\d_]+(?:[ '-]{1,2}[^\W\d_]+){0,3}")
 QUASI = frozenset({Kind.AGE, Kind.SEX, Kind.ZIP, Kind.DATE, Kind.LOCATION, Kind.REGION, Kind.PROFESSION})
 """Kinds that tell persons apart only together: what k-anonymity is counted over."""
 _UNLINKED = frozenset({Kind.AGE, Kind.SEX, Kind.REGION, Kind.PROFESSION})
@@ -102,12 +109,57 @@ def text_column(sample: Sequence[Mapping[str, str]], names: Sequence[str]) -> st
 
 
 def kind_of_values(values: Sequence[str]) -> Kind:
-    """The kind that most of the values are, taken whole; `Kind.OTHER` if they are of none."""
-    votes = Counter(_kind_of_value(value) for value in values[:_VALUES])
+    """The kind that most of the values are, taken whole; `Kind.OTHER` if they are of none.
+
+    Names are voted for by their shape as well, for lists hold few of the world's: what a label "Name:" would make a
+    name of counts where the values differ and some of them are sure ("Quexley, Anna", 王小明, a login).
+    """
+    sample = values[:_VALUES]
+    votes = Counter(_kind_of_value(value) for value in sample)
     if not votes:
         return Kind.OTHER
     kind, count = votes.most_common(1)[0]
-    return kind if count >= _VOTES * votes.total() else Kind.OTHER
+    if kind is not Kind.OTHER and count >= _VOTES * len(sample):
+        return kind
+    return Kind.NAME if _are_names(sample) else Kind.OTHER
+
+
+def _are_names(values: Sequence[str]) -> bool:
+    if len(set(values)) < _DISTINCT * len(values):
+        return False
+    sure = sum(_kind_of_value(value) is Kind.NAME or _is_sure_name(value) for value in values)
+    if sure >= _VOTES * len(values):
+        return True
+    likely = sum(_is_likely_name(value) or _is_sure_name(value) for value in values)
+    return likely >= _VOTES * len(values) and sure >= max(1, _SURE * len(values))
+
+
+def _is_sure_name(value: str) -> bool:
+    """ "Quexley, Anna"; a Chinese surname and one or two characters; a login such as "aquexley2"."""
+    value = Page(value.strip()).shadow
+    if _HAN_NAME.fullmatch(value):
+        return value not in COMMON_WORDS_ZH and _named_after("姓名：", value)
+    if _PARTED.fullmatch(value):
+        words = re.findall(r"[^\W\d_]+", value.lower())
+        return not any(word in CITIES or word in REGIONS for word in words) and not all(map(is_known, words))
+    login = _LOGIN.fullmatch(value)
+    return login is not None and not is_known(login[1])
+
+
+def _is_likely_name(value: str) -> bool:
+    """One to four words with a capital that a label makes a name of: "Okonkwo", "Smith", no drug and no town."""
+    value = Page(value.strip()).shadow
+    return bool(_CAPITALISED.fullmatch(value)) and value.lower() not in CITIES and _named_after("Name: ", value)
+
+
+def _named_after(label: str, value: str) -> bool:
+    page = Page(label + value)
+    return any(
+        kind is Kind.NAME and start <= len(label) and end >= len(page.shadow)
+        for detector in standard_detectors()
+        if Kind.NAME in detector.kinds
+        for start, end, kind in detector.find(page)
+    )
 
 
 def _column(name: str, values: Sequence[str], is_text: bool, wanted: Wanted) -> Column:
@@ -147,14 +199,19 @@ def _is_common(value: str) -> bool:
 
 
 def _kind_of_value(value: str) -> Kind:
-    """The kind of a span that covers the whole value; a code least of all."""
+    """The kind of a span that covers the whole value, or that of names that cover it together; a code least of all."""
     page = Page(value)
     length = sum(map(str.isalnum, page.shadow))
     found: list[Kind] = []
+    named = [False] * len(page.shadow)
     for detector in standard_detectors():
         for start, end, kind in detector.find(page):
+            if kind is Kind.NAME:
+                named[start:end] = [True] * (end - start)
             if kind is not Kind.OTHER and sum(map(str.isalnum, page.shadow[start:end])) == length:
                 found.append(kind)
+    if length and all(inside or not mark.isalnum() for mark, inside in zip(page.shadow, named, strict=True)):
+        found.append(Kind.NAME)
     return next((kind for kind in found if kind not in VAGUE), found[0] if found else Kind.OTHER)
 
 

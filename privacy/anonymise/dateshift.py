@@ -12,6 +12,7 @@ import calendar
 import re
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import pairwise
 
 from privacy.anonymise.page import Page
 
@@ -21,12 +22,21 @@ _ES = ["", "enero", "febrero", "marzo", "abril", "mayo", "junio", "julio", "agos
 _DAYS_EN = [name.lower() for name in calendar.day_name]
 _ALIASES = {"sept": 9, "setiembre": 9}
 _TOKEN = re.compile(r"\d+|[^\W\d_]+")
+_ISO_CLOCK = re.compile(r"^(\d{4}-\d\d-\d\d)T")
 _ORDINAL = re.compile(r"^(?:st|nd|rd|th)$")
-_IGNORED = frozenset({"de", "del", "of", "the", "t", "z", "年", "月", "日", "号", "月份"})
+_IGNORED = frozenset({"de", "del", "of", "the", "at", "t", "z", "年", "月", "日", "号", "月份"})
+_CLOCK = re.compile(
+    r"[日号]?(?:[T ,]|at){0,4}\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?"
+    r"(?: ?(?:[ap]\.?m\.?|hrs?|h))?(?:Z|[+-]\d{2}:?\d{2})?",
+    re.IGNORECASE,
+)
+"""The one thing with digits that may stand beside a shifted date: a second date in clear would tell the shift."""
 _YEARLESS = 2001
 """A year that is no leap year, for dates that name none."""
 _PIVOT = 50
 _MID_MONTH = 15
+_LONG = 4
+"""Digits of a year that is written out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +49,15 @@ class _Part:
 def shift_date(value: str, days: int, *, earliest_year: int) -> str | None:
     """`value` moved by `days` and written alike; None if it is no one plain date or falls before `earliest_year`.
 
-    Day and month in numbers are read as month/day where both orders are possible and the separator is "/", else as
-    day, month: the same for every date of a record, so that intervals hold. A month without a day moves as its 15th.
+    Guarantees: every number in what is written was moved, but for those of a clock. A range, a list and a second date
+    are no one plain date. Day and month in numbers are read as month/day where both orders are possible and the
+    separator is "/", else as day, month: the same for every date of a record, so that intervals hold. A month without a
+    day moves as its 15th.
     """
     shadow = Page(value).shadow
     parts = _parts(shadow)
     moment = _read(shadow, parts) if parts is not None else None
-    if parts is None or moment is None:
+    if parts is None or moment is None or not _ends_well(shadow, parts):
         return None
     try:
         moved = moment + timedelta(days=days)
@@ -56,9 +68,15 @@ def shift_date(value: str, days: int, *, earliest_year: int) -> str | None:
     return _write(shadow, parts, moved)
 
 
+def _ends_well(shadow: str, parts: list[_Part]) -> bool:
+    """True if after the last part there is no digit, or a clock and nothing else."""
+    rest = shadow[parts[-1].end :]
+    return not any(map(str.isdecimal, rest)) or _CLOCK.fullmatch(rest.rstrip()) is not None
+
+
 def _parts(shadow: str) -> list[_Part] | None:
     parts: list[_Part] = []
-    for match in _TOKEN.finditer(shadow.split("T")[0] if re.match(r"\d{4}-\d\d-\d\dT", shadow) else shadow):
+    for match in _TOKEN.finditer(_ISO_CLOCK.sub(r"\1 ", shadow)):
         word = match.group().lower()
         role = _role_of_word(word, parts)
         if role == "clock":
@@ -98,18 +116,47 @@ def _named(shadow: str, parts: list[_Part]) -> list[_Part] | None:
     """The numbers' roles: day, month or year, by their place and size."""
     numbers = [part for part in parts if part.role == "number"]
     values = [int(shadow[part.start : part.end]) for part in numbers]
-    roles = _roles(shadow, numbers, values, any(part.role == "name" for part in parts))
-    if roles is None:
+    names = [part for part in parts if part.role == "name"]
+    roles = _roles_beside(shadow, numbers, names[0]) if len(names) == 1 else _roles(shadow, numbers, values)
+    if roles is None or len(names) > 1:
         return None
     named = dict(zip(numbers, roles, strict=True))
     return [_Part(start=part.start, end=part.end, role=named.get(part, part.role)) for part in parts]
 
 
-def _roles(shadow: str, numbers: list[_Part], values: list[int], has_name: bool) -> list[str] | None:
-    long = [part.end - part.start == 4 for part in numbers]
-    if has_name:
-        shapes = {1: ["year"] if any(long) else ["day"], 2: ["day", "year"]}
-        return shapes.get(len(numbers))
+def _roles_beside(shadow: str, numbers: list[_Part], name: _Part) -> list[str] | None:
+    """Of numbers beside a month's name. Two short ones are a day and a year only as in `14-Mar-23` or `Mar 14, '23`."""
+    long = [_size(part) == _LONG for part in numbers]
+    if any(_size(part) not in (1, 2, _LONG) for part in numbers):
+        return None
+    if len(numbers) == 1:
+        return ["year"] if long[0] else ["day"]
+    if len(numbers) != 2 or all(long):
+        return None
+    marked = shadow[numbers[1].start - 1] == "'" or numbers[0].end <= name.start < numbers[1].start
+    if not any(long) and not (marked and _size(numbers[1]) == 2):
+        return None
+    return ["year", "day"] if long[0] else ["day", "year"]
+
+
+def _size(part: _Part) -> int:
+    return part.end - part.start
+
+
+def _evenly_set(shadow: str, numbers: list[_Part]) -> bool:
+    """True if the same mark parts the numbers, and each has the length of a day, a month or a year."""
+    gaps = {shadow[left.end : right.start].strip() for left, right in pairwise(numbers)}
+    sizes = list(map(_size, numbers))
+    fits = all(size in (1, 2, _LONG) for size in sizes) and sum(size == _LONG for size in sizes) <= 1
+    if len(sizes) == 3 and _LONG not in sizes:
+        fits = fits and sizes[2] == 2
+    return fits and (gaps <= {"年", "月"} or (len(gaps) == 1 and gaps <= {"/", "-", "."}))
+
+
+def _roles(shadow: str, numbers: list[_Part], values: list[int]) -> list[str] | None:
+    long = [_size(part) == _LONG for part in numbers]
+    if not _evenly_set(shadow, numbers):
+        return None
     if len(numbers) == 3:
         if long[0]:
             return ["year", "month", "day"]
@@ -152,7 +199,7 @@ def _write(shadow: str, parts: list[_Part], moved: date) -> str:
 
 def _spelled(old: str, role: str, moved: date, padded: bool) -> str:
     if role == "name":
-        names = _ES if old.lower() in _ES or old.lower() == "setiembre" else _EN
+        names = _ES if _is_spanish(old.lower()) else _EN
         name = names[moved.month] if len(old) > 4 or old.lower() in names else names[moved.month][:3]
         return name.upper() if old.isupper() else name.capitalize() if old[0].isupper() else name
     if role == "weekday":
@@ -164,6 +211,12 @@ def _spelled(old: str, role: str, moved: date, padded: bool) -> str:
     if role == "year" and len(old) == 2:
         return f"{number % 100:02}"
     return f"{number:04}" if role == "year" else f"{number:02}" if padded else str(number)
+
+
+def _is_spanish(word: str) -> bool:
+    """True for "enero", "setiembre" and "ene"; "mar" and "oct" are English as well."""
+    known = [any(name.startswith(word) for name in names if name) for names in (_ES, _EN)]
+    return word == "setiembre" or known == [True, False]
 
 
 def _ordinal(day: int) -> str:

@@ -9,7 +9,8 @@ from itertools import chain
 from types import TracebackType
 
 from privacy.anonymise.detectors import Detector, standard_detectors
-from privacy.anonymise.detectors.dates import age_of
+from privacy.anonymise.detectors.ages import age_of
+from privacy.anonymise.identities import Identities
 from privacy.anonymise.kinds import VAGUE, Finding, Kind, Span
 from privacy.anonymise.linkage import OwnValue, own_spans, own_values
 from privacy.anonymise.page import LANGUAGES, Page
@@ -18,6 +19,8 @@ from privacy.anonymise.surrogates import Surrogates
 from privacy.errors import AnonymiseError, ConfigError
 
 OWN_RECORD = "own-record"
+_TELLING = frozenset({Treatment.PSEUDONYM, Treatment.SURROGATE})
+"""Treatments by which a reader can tell that two values are one person's."""
 _SHORTEST_KEY = 16
 
 
@@ -79,6 +82,7 @@ class Anonymiser:
         self._limits = limits or Limits()
         self._clock = clock
         self._surrogates = Surrogates(profile, key)
+        self._tells = not _TELLING.isdisjoint(profile.treatments.values())
         self._detectors = tuple(
             detector for detector in (*standard_detectors(languages), *extra) if detector.kinds & profile.kinds
         )
@@ -102,11 +106,12 @@ class Anonymiser:
         found: list[_Found] = []
         for detector in self._detectors:
             self._find(page, detector, watch, found)
-        if own:
-            self._own(page, own, watch, found)
+        values = own_values(own) if own else ()
+        if values:
+            self._own(page, values, watch, found)
         written: list[Redacted] = []
         with watch.over("writing the text anew"):
-            written.append(self._write(text, found, person))
+            written.append(self._write(text, found, person, values))
         watch.settle()
         return written[0]
 
@@ -124,9 +129,9 @@ class Anonymiser:
                     found.append((start, -end, kind, name))
         watch.settle()
 
-    def _own(self, page: Page, own: Mapping[str, str] | Sequence[OwnValue], watch: _Watch, found: list[_Found]) -> None:
+    def _own(self, page: Page, own: Sequence[OwnValue], watch: _Watch, found: list[_Found]) -> None:
         with watch.over("row linkage"):
-            for span in watch.timed(own_spans(page, own_values(own))):
+            for span in watch.timed(own_spans(page, own)):
                 start, end, kind = _checked(page, span)
                 found.append((start, -end, kind, OWN_RECORD))
         watch.settle()
@@ -135,21 +140,27 @@ class Anonymiser:
         age = age_of(value)
         return age is None or age > self._profile.ages_over
 
-    def _write(self, text: str, found: list[_Found], person: str | None) -> Redacted:
+    def _write(self, text: str, found: list[_Found], person: str | None, own: Sequence[OwnValue]) -> Redacted:
+        known = (
+            Identities(own, (text[at:-to] for at, to, kind, _ in found if kind is Kind.NAME)) if self._tells else None
+        )
         pieces: list[str] = []
         findings: list[Finding] = []
         lengths: list[int] = []
         position = 0
         for members in _blocks(found):
             start, end, kind, detector = members[0] if len(members) == 1 else _union(members)
-            surrogate = self._surrogate(text[start:end], kind, members, person)
+            value = text[start:end]
+            surrogate = self._surrogate(value, kind, members, person, known.of(value, kind) if known else None)
             pieces += (text[position:start], surrogate)
             lengths.append(len(surrogate))
             findings.append(Finding(start, end, kind, detector))
             position = end
         return Redacted("".join((*pieces, text[position:])), tuple(findings), tuple(lengths))
 
-    def _surrogate(self, value: str, kind: Kind, members: list[Finding], person: str | None) -> str:
+    def _surrogate(
+        self, value: str, kind: Kind, members: list[Finding], person: str | None, same_as: str | None
+    ) -> str:
         """Findings that overlap share a surrogate if they are treated alike; else only the kind is shown."""
         if len(members) == 1:
             treatment = self._profile.treatments.get(kind, Treatment.TAG)
@@ -157,7 +168,7 @@ class Anonymiser:
             telling = [member for member in members if member.kind not in VAGUE] or members
             treatments = {self._profile.treatments.get(member.kind, Treatment.TAG) for member in telling}
             treatment = treatments.pop() if len(treatments) == 1 else Treatment.TAG
-        return self._surrogates.write(value, kind, treatment, person)
+        return self._surrogates.write(value, kind, treatment, person, same_as)
 
 
 _Found = tuple[int, int, Kind, str]

@@ -19,13 +19,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 from privacy.anonymise.detectors.vocabulary import FACILITY_ENDS, PARTICLES, SUFFIXES, TITLES, is_first_name
+from privacy.anonymise.identities import canonical
 from privacy.anonymise.kinds import Kind
 from privacy.anonymise.lexicon import CITIES, FIRST_NAMES, LAST_NAMES, PLACES_ZH, REGIONS
 from privacy.anonymise.page import fold_letters
 
 _LABEL = b"cloister/v1/surrogate"
 _TEST_CARDS = {"2": "222300", "3": "378282", "4": "400000", "5": "555555", "6": "601111"}
-_WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
+_ENDING = r"(?:(?<=['\u2019])[sS](?![^\W\d_]))"
+"""The letter of a possessive ending, which is no part of the word."""
+_WORD = re.compile(rf"(?!{_ENDING})[^\W\d_]+(?:['\u2019-](?!{_ENDING})[^\W\d_]+)*")
 _SURNAMES_ZH = "王李张刘陈杨黄赵吴周徐孙马朱胡郭何高林罗"
 _GIVEN_ZH = (
     "安博晨诚春德东飞刚国海涵浩和弘华佳建健杰静君凯兰磊丽立亮林玲龙梅敏明娜宁鹏平强青清庆然荣瑞思涛婷文伟"
@@ -52,10 +55,15 @@ class Draw:
         return "".join(str(self.below(10)) for _ in range(count))
 
 
-def surrogate(value: str, kind: Kind, key: bytes) -> str | None:
-    """A value of the same kind that stands for `value`; None where a kind has none (the caller writes the tag)."""
+def surrogate(value: str, kind: Kind, key: bytes, same_as: str = "") -> str | None:
+    """A value of the same kind that stands for `value`; None where a kind has none (the caller writes the tag).
+
+    `same_as`: the name or address that `value` is a writing of; an initial becomes that of the name's surrogate.
+    """
+    if kind is Kind.NAME:
+        return _name(value, key, same_as or value)
     maker = _MAKERS.get(kind)
-    return None if maker is None else maker(value, key)
+    return None if maker is None else maker(same_as if same_as and kind is Kind.ADDRESS else value, key)
 
 
 @cache
@@ -69,25 +77,40 @@ def _other_than(value: str, draw: Draw, words: Sequence[str]) -> str:
     return words[index] if words[index] != value else words[(index + 1) % len(words)]
 
 
-def _name(value: str, key: bytes) -> str:
+def _name(value: str, key: bytes, whole: str) -> str:
     if _HAN.search(value):
-        return _name_zh(value, key)
-    return _WORD.sub(lambda match: _name_word(match.group(), key), value)
+        return _name_zh(value, key, whole)
+    others = [word for word in _WORD.findall(whole) if len(word) > 1 and not _stays(word)]
+    spelled = {word.lower() for word in _WORD.findall(value)}
+    initials = {word[0].lower(): word for word in reversed(others) if word.lower() not in spelled}
+    return _WORD.sub(lambda match: _name_word(match.group(), key, initials), value)
 
 
-def _name_word(word: str, key: bytes) -> str:
+def _stays(word: str) -> bool:
+    lower = word.lower()
+    return lower in TITLES or lower in SUFFIXES or word in PARTICLES
+
+
+def _name_word(word: str, key: bytes, initials: Mapping[str, str]) -> str:
     """Word by word, so that "John Smith" and "Mr. Smith" stay one person; titles and particles stay."""
     lower = word.lower()
-    if lower in TITLES or lower in SUFFIXES or word in PARTICLES or lower == "s":
+    if _stays(word):
         return word
-    draw = Draw(key, "name-word", word)
     if len(word) == 1:
-        return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[(ord(lower[0]) - 96 + draw.below(25)) % 26]
+        meant = initials.get(lower)
+        if meant is not None:
+            return _name_word(meant, key, {})[0].upper()
+        return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[(ord(lower[0]) - 96 + Draw(key, "name-word", word).below(25)) % 26]
+    draw = Draw(key, "name-word", word)
     chosen = _other_than(lower, draw, _listed(FIRST_NAMES if is_first_name(lower) else LAST_NAMES))
     return chosen.upper() if word.isupper() else chosen.capitalize() if word[0].isupper() else chosen
 
 
-def _name_zh(value: str, key: bytes) -> str:
+def _name_zh(value: str, key: bytes, whole: str) -> str:
+    """Character by character, so that 小明 stays a part of what 王小明 became; 先生 and such stay."""
+    if whole != value and len(whole) <= _LONGEST_ZH_NAME:
+        made = dict(zip(whole, _name_zh(whole, key, whole), strict=True))
+        return "".join(made.get(character, character) for character in value)
     if len(value) > _LONGEST_ZH_NAME:
         return _HAN.sub(lambda match: _other_than(match.group(), Draw(key, "han", match.group()), _GIVEN_ZH), value)
     draw = Draw(key, "name", value)
@@ -177,14 +200,19 @@ def _nhs(draw: Draw) -> str:
 
 
 def _phone(value: str, key: bytes) -> str:
+    """Made from the number without its country, so that it is the same with and without; the country's code stays."""
     digits = "".join(filter(str.isdecimal, value))
-    draw = Draw(key, "phone", digits[-10:])
-    if len(digits) == 11 and digits.startswith("1") and digits[1] in "3456789" and "+" not in value:
-        return _refilled(value, "10" + draw.digits(9))  # 10x is given to no mobile network in China
-    if len(digits) >= 10 and len(digits) <= 11 and not _HAN.search(value):
-        body = f"{2 + draw.below(8)}{draw.digits(2)}55501{draw.digits(2)}"
-        return _refilled(value, digits[: len(digits) - 10] + body)
-    return shaped(value, key, "phone")
+    national = canonical(value, Kind.PHONE)
+    if not national.isdecimal() or not digits.endswith(national) or _HAN.search(value):
+        return shaped(value, key, "phone")
+    draw = Draw(key, "phone", national)
+    if len(national) == 11 and national.startswith("1") and national[1] in "3456789":
+        body = "10" + draw.digits(9)  # 10x is given to no mobile network in China
+    elif len(national) in (10, 11):
+        body = f"{2 + draw.below(8)}{draw.digits(2)}55501{draw.digits(2)}".rjust(len(national), national[0])
+    else:
+        body = shaped(national, key, "phone")
+    return _refilled(value, digits[: len(digits) - len(national)] + body)
 
 
 def _email(value: str, key: bytes) -> str:
@@ -255,7 +283,6 @@ def _coded(kind: str) -> Callable[[str, bytes], str]:
 
 
 _MAKERS: Mapping[Kind, Callable[[str, bytes], str]] = {
-    Kind.NAME: _name,
     Kind.ADDRESS: _address,
     Kind.LOCATION: _place(CITIES, "location"),
     Kind.REGION: _place(REGIONS, "region"),

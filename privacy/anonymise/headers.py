@@ -24,12 +24,14 @@ _WORDS: tuple[tuple[Kind, str], ...] = (
         Kind.NAME,
         r"(?:.* )?(?:name|names|surname|forename|nombre|nombres|apellidos?|paciente|m[eé]dico|patient|doctor|dr|"
         r"physician|nurse|clinician|surgeon|author|provider|guardian|relative|spouse|mother|father|next of kin|"
-        r"contact person|contact|holder|beneficiary|payee|payer|username|user name|initials)(?: \d+)?",
+        r"contact person|contact|holder|beneficiary|payee|payer|username|user name|initials|login|logon|user|"
+        r"userid|user id|nachname|vorname|nom|pr[eé]nom|cognome|sobrenome|attending|pcp|emergency contact|caregiver|"
+        r"(?:last|first)(?: (?:last|first|middle|mi|m))+)(?: \d+)?",
     ),
     (Kind.LOCATION, r".*\b(?:city|town|county|village|localidad|municipio|ciudad|place)\b.*"),
     (
         Kind.DATE,
-        r".*\b(?:dob|birth|birthday|birthdate|date|dates|datetime|timestamp|admitted|admission|discharged?|day|"
+        r".*\b(?:dob|yob|birth|birthday|birthdate|date|dates|datetime|timestamp|admitted|admission|discharged?|day|"
         r"fecha|nacimiento|ingreso|alta|deceased|died|death|dod)\b.*",
     ),
     (Kind.IP, r".*\b(?:ip|ip address|ipv4|ipv6)\b.*"),
@@ -64,7 +66,7 @@ _WORDS: tuple[tuple[Kind, str], ...] = (
 )
 _CHINESE: tuple[tuple[Kind, str], ...] = (
     (Kind.ORGANISATION, r"医院|单位|公司|银行"),
-    (Kind.NAME, r"姓名|患者|医生|联系人|家属"),
+    (Kind.NAME, r"姓名"),
     (Kind.DATE, r"日期|出生|时间"),
     (Kind.EMAIL, r"邮箱|电邮"),
     (Kind.PHONE, r"电话|手机|传真"),
@@ -81,6 +83,11 @@ _CHINESE: tuple[tuple[Kind, str], ...] = (
     (Kind.AGE, r"年龄"),
     (Kind.SEX, r"性别"),
     (Kind.PROFESSION, r"职业"),
+    (  # last: 担保人电话 is a telephone number
+        Kind.NAME,
+        r"患者|病人|医生|医师|大夫|联系人|家属|亲属|配偶|监护人|经办人|担保人|户主|户名|法人|法定代表人|代理人|委托人|申请人|"
+        r"借款人|持卡人|开户人|收款人|付款人|受益人|投保人|被保险人|主诊|主刀|术者|麻醉师|责任护士|录入人|操作员|签名|签字",
+    ),
 )
 _PATTERNS = (
     *((kind, re.compile(pattern)) for kind, pattern in _WORDS),

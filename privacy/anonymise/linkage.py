@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import permutations
 from typing import NamedTuple
 
 import ahocorasick_rs
 
-from privacy.anonymise.detectors.vocabulary import TITLES, is_known
+from privacy.anonymise.detectors.namesakes import VERBS
+from privacy.anonymise.detectors.vocabulary import PERSON_CUES, TITLES, is_known
 from privacy.anonymise.headers import kind_of_column
 from privacy.anonymise.kinds import Kind, Span
 from privacy.anonymise.page import Page, fold_letters
+from privacy.anonymise.spellings import spellings
 
+_CONTEXT = 24
+_LEAD = re.compile(r"([^\W\d_]+)(?:\. ?|: ?| |, )$")
+_AFTER = re.compile(r"(?:'s)? ([a-z]+)")
+_DOES = VERBS - {"is", "was", "has", "had", "did", "does", "remains", "and", "who"}
+"""What only persons do: "Li was 0.8" is lithium."""
+_HAN = re.compile(r"[\u3400-\u9fff]")
+_GIVEN_ZH = re.compile(r"[\u3400-\u9fff]{2}")
+_BEFORE_ZH = frozenset("的给让和与对叫是请由被向为把跟者属诉说称母父妻夫子女儿问见嘱但而因")
 _WIDEST_GAP = 4
 """The distance of two letters of a match, in characters: one further off is in another sentence."""
-_LONGEST_PERMUTED = 4
 _SHORTEST_DATE = 6
-_MONTHS = (
-    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
-    "december",
-)  # fmt: skip
-_DATE = re.compile(r"(\d{4})\D{1,2}(\d{1,2})\D{1,2}(\d{1,2})|(\d{1,2})\D{1,2}(\d{1,2})\D{1,2}(\d{4})")
-_LIKE_A_NAME = re.compile(r"(?:[^\W\d_a-z][^\W\d_]+[ ,]{1,2}){1,3}[^\W\d_a-z][^\W\d_]+")
 
 
 class OwnValue(NamedTuple):
@@ -47,27 +49,61 @@ def own_values(own: Mapping[str, str] | Sequence[OwnValue]) -> Sequence[OwnValue
 def own_spans(page: Page, own: Iterable[OwnValue]) -> Iterator[Span]:
     """Spans of the page that spell a value of `own`, in any order of its words.
 
-    Guarantees: linear in the page for a given record. A word of one or two letters, a number of fewer than four digits
+    Guarantees: linear in the page for a given record. A word of one letter, a number of fewer than four digits
     and a common word that is not a person's name on its own are no spellings (they would hide half of the text); the
-    whole value always is, from three characters on.
+    whole value always is, from three characters on. A name of two letters is one with its capital, after a title or a
+    role or before what a person does; a Chinese given name of two characters where a word may begin.
     """
-    spellings: dict[str, Kind] = {}
-    for value, held in own:
-        for spelling, kind in _spellings(held, value):
+    values = list(own)
+    spelled: dict[str, Kind] = {}
+    for value, held in values:
+        for spelling, kind in spellings(held, value):
             # Five digits may spell a date and a postcode: a date's own conditions hold only for what is nothing else.
-            if spellings.get(spelling, Kind.DATE) is Kind.DATE:
-                spellings[spelling] = kind
-    if not spellings:
+            if spelled.get(spelling, Kind.DATE) is Kind.DATE:
+                spelled[spelling] = kind
+    yield from _short_names(page, values)
+    if not spelled:
         return
+    wholes = {fold_letters(value) for value, _ in values}
+    years = {value.strip() for value, _ in values}
     letters, places = _letters(page.shadow)
-    needles = sorted(spellings)
+    needles = sorted(spelled)
     automaton = ahocorasick_rs.AhoCorasick(needles, matchkind=ahocorasick_rs.MATCHKIND_STANDARD)
     for needle, first, last in automaton.find_matches_as_indexes(letters, overlapping=True):
         start, end = places[first], places[last - 1] + 1
-        kind = spellings[needles[needle]]
-        short = kind is Kind.DATE and _too_short(needles[needle], end - start)
+        written, kind = needles[needle], spelled[needles[needle]]
+        short = kind is Kind.DATE and written not in years and _too_short(written, end - start)
+        given = kind is Kind.NAME and _GIVEN_ZH.fullmatch(written) is not None and written not in wholes
+        if given and not _may_begin_name(page.shadow, start):
+            continue
         if page.whole(start, end) and not short and not _torn(places, first, last):
             yield Span(start, end, kind)
+
+
+def _may_begin_name(shadow: str, start: int) -> bool:
+    """Whether a Chinese given name may begin there: "小明" is none in "大小明显"."""
+    return start == 0 or shadow[start - 1] in _BEFORE_ZH or not _HAN.match(shadow, start - 1)
+
+
+def _short_names(page: Page, own: Iterable[OwnValue]) -> Iterator[Span]:
+    """Names of two letters ("Li") where they stand for a person; elsewhere they are small words and symbols."""
+    parts = {
+        part for value, kind in own if kind is Kind.NAME for part in re.split(r"[\W\d_]+", value) if len(part) == 2
+    }
+    for part in sorted(part.lower() for part in parts if part.isascii() and part.lower() not in TITLES):
+        for form in (part.capitalize(), part.upper()):
+            for match in re.finditer(form, page.shadow):
+                start, end = match.span()
+                if page.whole(start, end) and _is_person(page, start, end, common=is_known(part)):
+                    yield Span(start, end, Kind.NAME)
+
+
+def _is_person(page: Page, start: int, end: int, *, common: bool) -> bool:
+    lead = _LEAD.search(page.before(start, _CONTEXT))
+    if lead is not None and (lead[1] in TITLES or (lead[1] in PERSON_CUES and not common)):
+        return True
+    after = _AFTER.match(page.shadow, end)
+    return after is not None and after[1] in _DOES and not common
 
 
 def _torn(places: list[int], first: int, last: int) -> bool:
@@ -95,67 +131,3 @@ def _letters(shadow: str) -> tuple[str, list[int]]:
             letters.append(folded)
             places.append(index)
     return "".join(letters), places
-
-
-def _spellings(kind: Kind, value: str) -> Iterator[tuple[str, Kind]]:
-    value = Page(value).shadow
-    if kind is Kind.OTHER and _LIKE_A_NAME.fullmatch(value.strip()):
-        kind = Kind.NAME
-    whole = fold_letters(value)
-    if len(whole) >= (2 if kind is Kind.NAME and not whole.isascii() else 3):
-        yield whole, kind
-    if kind is Kind.NAME:
-        yield from ((spelling, kind) for spelling in _name_spellings(value))
-    if kind is Kind.ADDRESS:
-        yield from ((fold_letters(part), kind) for part in re.split(r"[,;\n]", value) if _tells(part))
-    if kind is Kind.PHONE and len(whole) > 10 and whole.isdecimal():
-        yield whole[-10:], kind
-        yield whole[-11:], kind
-    if kind in (Kind.DATE, Kind.OTHER) and (date := _DATE.search(value)):
-        yield from ((spelling, Kind.DATE) for spelling in _date_spellings(date))
-
-
-def _tells(part: str) -> bool:
-    folded = fold_letters(part)
-    return len(folded) >= 4 and not is_known(part.strip().lower())
-
-
-def _name_spellings(value: str) -> Iterator[str]:
-    """All orders of the words, initials for first names, and each word that is no common word."""
-    words = [folded for word in re.split(r"[\s,.]+", value) if (folded := fold_letters(word))]
-    words = [word for word in words if word not in TITLES][:_LONGEST_PERMUTED]
-    for size in range(2, len(words) + 1):
-        for order in permutations(words, size):
-            yield "".join(order)
-    for first in words:
-        for last in words:
-            if first is not last and len(last) > 2 and len(first) > 1 and first.isascii():
-                yield first[0] + last
-                yield last + first[0]
-    for word in words:
-        if len(word) >= 3 and not is_known(word):
-            yield word
-
-
-def _date_spellings(date: re.Match[str]) -> Iterator[str]:
-    if date[1]:
-        readings = [(date[1], int(date[2]), int(date[3]))]
-    else:
-        readings = [(date[6], int(date[4]), int(date[5])), (date[6], int(date[5]), int(date[4]))]
-    for year, month, day in readings:
-        if not (1 <= month <= 12 and 1 <= day <= 31):
-            continue
-        for spelled_day in {str(day), f"{day:02}"}:
-            for spelled_month in {str(month), f"{month:02}"}:
-                for spelled_year in (year, year[2:]):
-                    yield from _numeric_orders(spelled_year, spelled_month, spelled_day)
-            for name in (_MONTHS[month - 1], _MONTHS[month - 1][:3]):
-                for ending in ("", "st", "nd", "rd", "th"):
-                    yield f"{name}{spelled_day}{ending}{year}"
-                    yield f"{spelled_day}{ending}{name}{year}"
-                    yield f"{spelled_day}{ending}of{name}{year}"
-        yield f"{year}年{month}月{day}日"
-
-
-def _numeric_orders(year: str, month: str, day: str) -> Iterator[str]:
-    yield from (year + month + day, day + month + year, month + day + year)

@@ -56,6 +56,7 @@ class Page:
     def __init__(self, text: str, languages: frozenset[str] = LANGUAGES) -> None:
         self.text, self.languages = text, languages
         self._made: dict[str, Any] = {}
+        self._run = 0, 0
         self.shadow, self._origin = _shadow(text)
         self.data = self.shadow.encode()
 
@@ -77,6 +78,27 @@ class Page:
         cut_left = start > 0 and _latin(shadow[start - 1]) and _latin(shadow[start])
         cut_right = end < len(shadow) and _latin(shadow[end]) and _latin(shadow[end - 1])
         return not (cut_left or cut_right)
+
+    def widened(self, start: int, end: int) -> tuple[int, int]:
+        """`start:end` and the rest of the runs of Latin letters and digits that it cuts.
+
+        The last run is remembered: proposals from left to right take time linear in the text, however long a run is.
+        """
+        if start > 0 and _latin(self.shadow[start - 1]) and _latin(self.shadow[start]):
+            start = self._run_at(start)[0]
+        if end < len(self.shadow) and _latin(self.shadow[end]) and _latin(self.shadow[end - 1]):
+            end = self._run_at(end)[1]
+        return start, end
+
+    def _run_at(self, place: int) -> tuple[int, int]:
+        if not self._run[0] <= place < self._run[1]:
+            first = last = place
+            while first > 0 and _latin(self.shadow[first - 1]):
+                first -= 1
+            while last < len(self.shadow) and _latin(self.shadow[last]):
+                last += 1
+            self._run = first, last
+        return self._run
 
     def before(self, start: int, width: int) -> str:
         """At most `width` characters that precede `start`, in lower case."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from privacy.anonymise.columns import Column, Handling
-from privacy.anonymise.detectors.dates import age_of
+from privacy.anonymise.detectors.ages import age_of
 from privacy.anonymise.engine import Anonymiser, Redacted
 from privacy.anonymise.kinds import Finding, Kind
 from privacy.anonymise.linkage import OwnValue

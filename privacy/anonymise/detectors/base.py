@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,6 +13,11 @@ from privacy.anonymise.kinds import Kind, Span
 from privacy.anonymise.page import Page, compile_pattern
 
 _SET_MEMORY = 256 << 20
+_LONGEST_WIDENED = 256
+"""A widened proposal that is longer is not checked once more: a check may take time linear in it."""
+_AMOUNT = re.compile(
+    r"\d+(?:[mkuµ]?g|mcg|[mdu]?l|iu|u|units?|m?mol|m?eq|cells?|copies|cfu|pfu|k|bp|kb|mb|gb|hz|rpm|x)", re.IGNORECASE
+)
 
 Check = Callable[[Page, int, int], bool]
 """Decides on a proposal `shadow[start:end]`. Must take time bounded by a constant or linear in the proposal."""
@@ -40,7 +46,9 @@ def accept(page: Page, start: int, end: int) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """A pattern whose group `group` is an identifier of `kind` if it passes `check` and, with `whole`, cuts no word.
+    """A pattern whose group `group` is an identifier of `kind` if it passes `check`.
+
+    With `whole`, a proposal that cuts a word is widened to the word's ends; a check may see it in both forms.
 
     `hint` matches every page that `pattern` matches. Where the pattern begins with any word or number, its hint is the
     rare part alone ("@"): an automaton of many patterns that may all begin anywhere has a state for nearly every place
@@ -83,8 +91,11 @@ class RuleDetector:
     def find(self, page: Page) -> Iterator[Span]:
         for rule in self._matching(page):
             for start, end in page.scan(rule.pattern, rule.group):
-                if (not rule.whole or page.whole(start, end)) and rule.check(page, start, end):
-                    yield Span(start, end, rule.kind)
+                if not rule.whole or page.whole(start, end):
+                    if rule.check(page, start, end):
+                        yield Span(start, end, rule.kind)
+                elif _passes_widened(rule, page, start, end):
+                    yield Span(*page.widened(start, end), rule.kind)
 
     def _matching(self, page: Page) -> Sequence[Rule]:
         shared = self._set
@@ -103,6 +114,24 @@ class RuleDetector:
         for detector in detectors:
             detector._set, detector._first, detector._witness = shared, first, len(rules)
             first += len(detector.rules)
+
+
+def _passes_widened(rule: Rule, page: Page, start: int, end: int) -> bool:
+    """True if a proposal that cuts a word passes its check, as it is or with the rest of the word.
+
+    A pattern is greedy: "10:20" of "10:20PM" is no reason to let the date before it go. What no one could name but is a
+    number with its unit stays: "2400000units". A word within a word is another word: RE2's `\\b` sees an edge
+    before "é", and "ago.could" is no host in Colombia.
+    """
+    first, last = page.widened(start, end)
+    short = last - first <= _LONGEST_WIDENED
+    inside = page.shadow[max(first, start - 1) : start + 1].isalpha() and first < start
+    inside = inside or (page.shadow[end - 1 : end + 1].isalpha() and end < last)
+    if inside and not any(map(str.isdecimal, page.shadow[start:end])):
+        return False
+    if short and rule.kind is Kind.CODE and _AMOUNT.fullmatch(page.shadow, first, last):
+        return False
+    return rule.check(page, start, end) or (short and rule.check(page, first, last))
 
 
 class HanDetector(RuleDetector):

@@ -131,10 +131,17 @@ class NumbersBesideNames:
         for start, end in page.scan(_NUMBER):
             if (
                 page.whole(start, end)
+                and not _is_decimal(page, start)
                 and not _UNIT.match(page.shadow, end)
                 and _touches(page, start, end, starts, ends)
             ):
                 yield Span(start, end, Kind.OTHER)
+
+
+def _is_decimal(page: Page, start: int) -> bool:
+    """True for what stands behind the point of a decimal: "Cr 1.02" is no number 02 beside a name."""
+    before = page.shadow[max(0, start - 2) : start]
+    return len(before) == 2 and before[1] in ".," and before[0].isdecimal()
 
 
 def _touches(page: Page, start: int, end: int, starts: set[int], ends: set[int]) -> bool:

@@ -15,7 +15,7 @@ from privacy.anonymise.detectors.vocabularies import (
     SUFFIX,
     TITLE,
 )
-from privacy.anonymise.detectors.vocabulary import IN_PLACE, PARTICLES
+from privacy.anonymise.detectors.vocabulary import IN_PLACE, PARTICLES, ROLES, SENTENCE_STARTERS
 from privacy.anonymise.kinds import Kind
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _is_named(run: Run, index: int) -> bool:
         return True
     if run.free(index + 1) and _is_initial(run, index + 1):
         return _has_dot(run, index + 1)
-    if _cued(run, index) and not run.opens_sentence:
+    if _cued(run, index) and (index or not run.opens_sentence) and run.words[index].lower not in SENTENCE_STARTERS:
         return True
     if run.free(index + 1) and _may_be_name(run, index + 1):
         return True
@@ -127,7 +127,10 @@ def _may_be_name(run: Run, index: int) -> bool:
 
 
 def _cued(run: Run, index: int) -> bool:
-    return index == 0 and run.previous in run.page.vocabulary.cues
+    if index:
+        left = run.words[index - 1]
+        return left.lower in ROLES and run.page.shadow[left.end : run.words[index].start] == " "
+    return run.previous in run.page.vocabulary.cues
 
 
 def _absorb(run: Run, index: int) -> int:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-import ahocorasick_rs
-
+from privacy.anonymise.detectors.labelled import LabelledNames
+from privacy.anonymise.detectors.namesakes import Again
 from privacy.anonymise.detectors.persons import read_persons
 from privacy.anonymise.detectors.rows import JOINERS, WORD_OF_ROW, telling_rows
 from privacy.anonymise.detectors.sites import protect_eponyms, read_long_places, read_organisations, read_places
@@ -290,31 +290,40 @@ class RunDetector:
     name = "runs"
     kinds = frozenset({Kind.NAME, Kind.LOCATION, Kind.REGION, Kind.ORGANISATION, Kind.OTHER})
 
+    def __init__(self, labelled: LabelledNames | None = None) -> None:
+        """`labelled`: the rules of labels and titles, which may share their set with others."""
+        self._labelled = labelled or LabelledNames()
+
     def find(self, page: Page) -> Iterable[Span]:
         return page.once(self.name, lambda: list(self._find(page)))
 
     def _find(self, page: Page) -> Iterator[Span]:
         words = vocabulary_of(page)
-        names: set[str] = set()
+        again = Again(page, words)
         site: Span | None = None
+        for span in self._labelled.find(page):
+            again.remember(span)
+            yield span
         for start, end in telling_rows(page):
             kind = read_single(page, words, start, end)
             if kind is not None:
                 site = None
                 yield Span(start, end, kind)
                 if kind is Kind.NAME:
-                    names.add(page.shadow[start:end].removesuffix("'s").lower())
+                    again.names.add(page.shadow[start:end].removesuffix("'s").lower())
+                    yield from again.across_comma(start, end)
                 continue
             if _idle(page, words, start, end):
                 continue
             for run in _runs_in(page, start, end):
                 _read(run)
-                names.update(_words_of_names(run))
+                again.names.update(_words_of_names(run))
                 yield from run.spans
+                yield from _beside_names(run, again)
                 if site is not None and run.spans and _in_town(page, site, run.spans[0]):
                     yield Span(site.start, run.spans[0].end, Kind.ORGANISATION)
                 site = next((span for span in run.spans if span.kind is Kind.ORGANISATION), None)
-        yield from _again(page, names)
+        yield from again.find()
 
 
 def _read(run: Run) -> None:
@@ -364,11 +373,10 @@ def _words_of_names(run: Run) -> Iterator[str]:
                     yield word.lower
 
 
-def _again(page: Page, names: set[str]) -> Iterator[Span]:
-    """The words of names in any case: a name that is cued once is hidden in the whole document."""
-    if not names:
-        return
-    automaton = ahocorasick_rs.AhoCorasick(sorted(names), matchkind=ahocorasick_rs.MATCHKIND_LEFTMOST_LONGEST)
-    for _, start, end in automaton.find_matches_as_indexes(page.lower):
-        if page.whole(start, end):
-            yield Span(start, end, Kind.NAME)
+def _beside_names(run: Run, again: Again) -> Iterator[Span]:
+    """The other half of names that a comma parts; names that are common words as well are remembered."""
+    for span in run.spans:
+        if span.kind is Kind.NAME:
+            if run.flags & KNOWN:
+                again.remember(span)
+            yield from again.across_comma(span.start, span.end)

@@ -86,10 +86,12 @@ def _ages() -> tuple[Rule, ...]:
 
 def _dates() -> tuple[Rule, ...]:
     of_year = r"(?:,? (?:de |del |del año |de el )?(?:18|19|20)\d{2})"
+    short = r"(?:ene|feb|mar|abr|may|jun|jul|ago|sept?|oct|nov|dic)\.?"
     before_year = r"(?:en|desde|hasta|año|el año|de|del|y|entre)"
     return (
         rule(Kind.DATE, rf"(?i)\b(?:\d{{1,2}}(?:º)? (?:de )?)?{_MES}{of_year}\b"),
         rule(Kind.DATE, rf"(?i)\b\d{{1,2}}[ -](?:de )?{_MES}\b(?:[ -](?:de(?:l)? )?\d{{2,4}}\b)?"),
+        rule(Kind.DATE, rf"(?i)\b\d{{1,2}}[-/. ](?:de )?{short}[-/. ](?:de )?\d{{2,4}}\b|\b{short}[-/]\d{{2,4}}\b"),
         rule(Kind.DATE, rf"(?i)\b(?:en|de|desde|hasta|durante|del mes de|mes de|pasado|el) ({_MES})\b", group=1),
         rule(Kind.OTHER, rf"(?i)\b{before_year} ((?:19[3-9]|20[0-4])\d)\b", _is_year, group=1),
     )

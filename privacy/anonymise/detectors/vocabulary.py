@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from privacy.anonymise.detectors.measured import is_measured
 from privacy.anonymise.lexicon import COMMON_WORDS, FIRST_NAMES, LAST_NAMES, PROTECTED
 
 
-def _words(text: str) -> frozenset[str]:
+def words_in(text: str) -> frozenset[str]:
+    """The words of a text, as a set."""
     return frozenset(text.split())
+
+
+_words = words_in
 
 
 TITLES = _words(
@@ -33,9 +38,11 @@ PERSON_CUES = _words(
     father brother sister friend by hi hello dear thanks regards sincerely signed surgeon consultant therapist
     midwife colleague caregiver guardian spouse partner neighbor neighbour boss attending called nephew niece
     aunt uncle cousin attn cc manager agent applicant borrower holder like meet told ask paciente enfermera
-    llamado llamada
+    llamado llamada supervisor rep rn np
     """
 )
+ROLES = _words("patient pt nurse supervisor rep rn np surgeon therapist midwife attending pharmacist counselor")
+"""Cues that a name follows even where they have a capital themselves: "Nurse Quexley"."""
 AT_PLACE = _words("at")
 IN_PLACE = _words("in from near to visiting en")
 
@@ -130,7 +137,7 @@ _ENDINGS = ("s", "es", "ed", "d", "ing", "ly", "er", "al", "n")
 def is_known(lower: str) -> bool:
     """True for a word, or an inflection or compound of words, that names no one: common, medical, of the calendar."""
     lower = lower.partition("'")[0]
-    if _listed(lower):
+    if _listed(lower) or is_measured(lower):
         return True
     if "-" in lower or "&" in lower:
         return all(map(_listed, lower.replace("&", "-").split("-")))

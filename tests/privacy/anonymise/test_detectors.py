@@ -159,3 +159,55 @@ def test_a_doctor_after_a_number_is_no_drive() -> None:
 
 def test_plates_and_organisations_in_chinese() -> None:
     assert hidden("车牌粤B12345，在招商银行开户", "pipl") == [("粤B12345", "plate"), ("招商银行", "organisation")]
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["14-22 Parsons Blvd", "4410 n sheridan rd, chicago il 60640", "99 hudson st", "812 e 3rd street",
+     "Rural Route 2 Box 117", "HC 67 Box 12", "One Microsoft Way", "1200 Oak Ave #3", "12 Upper Tulse Hill",
+     "Hauptstr. 12, 80331 München", "Berliner Straße 4b, 10115 Berlin", "Am Markt 5, 12345 Neustadt",
+     "45 elmwood, apt 3b", "N6W23001 Bluemound Rd"],
+)  # fmt: skip
+def test_addresses_with_ranges_small_letters_country_routes_and_numbers_behind(address: str) -> None:
+    assert redact(f"She lives at {address} with her son") == "She lives at [ADDRESS] with her son"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["5 minutes down the road", "lives at 2 places", "3 ct scans and 10 patients seen by dr",
+     "took 2 pills per dr orders",
+     "4 metformin ct of abdomen", "2 mm st depression, 12 lead st changes", "3 vessel dr", "A one way street",
+     "vitamin B12 Per Dr", "Am J Med 12", "moved to 2 mg twice daily"],
+)  # fmt: skip
+def test_a_number_before_a_word_that_also_ends_streets_is_no_address(text: str) -> None:
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["K 4.1, Cr 1.02, Na 138, Hct 30", "disc at L4-L5, T11-T12, C5-6", "stage IIIB, NYHA class II",
+     "HLA-B27 positive, BRCA1 carrier, pT1cN0M0", "seen by the nurse and physician", "日本脑炎疫苗，美国心脏协会"],
+)  # fmt: skip
+def test_measurements_vertebrae_stages_and_genes_stay_under_strict(text: str) -> None:
+    assert redact(text, "strict") == text
+
+
+def test_numbers_beside_names_and_unknown_words_are_hidden_under_strict() -> None:
+    assert redact("went to Zyxqu 12, then", "strict") == "went to [LOCATION] [OTHER], then"
+    assert redact("had 1.5 Zyxqu, then", "strict") == "had 1.5 [OTHER], then"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("is a retired nurse", "is a retired [PROFESSION]"),
+        ("and she is a physician", "and she is a [PROFESSION]"),
+        ("退休工人", "[PROFESSION]"),
+        ("小学教师", "[PROFESSION]"),
+        ("美国籍", "[REGION]"),
+        ("来自日本", "来自[REGION]"),
+        ("de nacionalidad rumana", "de nacionalidad [REGION]"),
+    ],
+)
+def test_strict_hides_professions_and_nationalities(text: str, shown: str) -> None:
+    assert redact(text, "strict") == shown

@@ -117,7 +117,13 @@ def test_a_hint_is_in_every_text_that_its_pattern_is_in() -> None:
     addresses = [
         "see Mr. X, 12 Elm Street, Apt 4, Springfield, IL 62704", "the corner of 5 Main and Oak Avenue", "at Elm Road",
         "Hauptstraße 12, Lindengasse 3b", "12, rue de la Paix 4, Paris", "3, Via Roma", "in Springfield, IL",
+        "93y old, a 93 year old, (93F), 91yoM, sixty-two years old, aunt Rosa (d. 97), she is 93. Then",
+        "her 98th birthday, aged 60, edad 70, ciento dos años, YOB 1930, nacido en 1929, b. 1931",
+        "seen 3/14-3/17, 05NOV2023, 12 March 2021, third of March, 2018-11, 2024/3", "99 hudson st, 812 e 3rd street",
+        "Berliner Straße 4b, 10115 Berlin", "Golden Acres Nursing Home", "Boston Children's for x. Holy Regional.",
         "mail a.b@ex-1.example.org or http://x.example/y", "www.a.b-c.co.uk/d and q..com",
+        "li@医院.cn, jane@localhost, @grace_oka", "jose(at)mail.example and jose at mail dot org", "bit.ly/3x",
+        "the card ending in 4417, account ends 4417, ssn last four 4417, phone ending 4417",
     ]  # fmt: skip
     met = {id(rule): 0 for rule in HINTED}
     for text in GOLDEN * 4 + addresses * 60:
@@ -126,7 +132,7 @@ def test_a_hint_is_in_every_text_that_its_pattern_is_in() -> None:
             if rule.pattern.search(data):
                 met[id(rule)] += 1
                 assert rule.hint.search(data), (rule.kind, text)
-    assert len(HINTED) == 10 and min(met.values()) >= 5
+    assert len(HINTED) >= 10 and min(met.values()) >= 5
 
 
 @pytest.mark.parametrize(("name", "rule"), RULES, ids=[name for name, _ in RULES])

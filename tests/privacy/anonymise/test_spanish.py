@@ -38,6 +38,8 @@ def spanish(text: str, profile: str = "strict") -> str:
         ("lactante de 5 meses", "lactante de [AGE]"),
         ("ingresa en octubre de 2006 por fiebre", "ingresa en [DATE] por fiebre"),
         ("el 14 de marzo de 2023", "el [DATE]"),
+        ("nacido el 12-ene-1931", "nacido el [DATE]"),
+        ("control en mar-22", "control en [DATE]"),
         ("domicilio: Calle Mayor 3", "domicilio: [ADDRESS]"),
     ],
 )
@@ -52,6 +54,7 @@ def test_identifiers_of_spanish_notes(text: str, shown: str) -> None:
         "administrado por vía oral cada ocho horas",
         "Se realiza Tomografía de control",
         "durante 20 años tuvo tos",
+        "dosis de 3 ago y ene-3",
         "Diagnóstico: neumonía adquirida",
         "el centro de la lesión",
     ],

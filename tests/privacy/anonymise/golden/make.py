@@ -13,6 +13,9 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.privacy.anonymise.golden.writings import NEAR_MISSES, fill, split
+from tests.privacy.anonymise.golden.writings import WRITINGS as IN_FRAMES
+
 HERE = Path(__file__).parent
 WRITINGS = 24
 Case = tuple[str, str, str, str | None]
@@ -260,13 +263,30 @@ def near_misses(maker: Maker) -> Iterator[Case]:
         yield "name", "zh", ("主任查房，患者因咳嗽入院", "患者无不适", "医生建议复查", "家属已签字")[index % 4], None
 
 
+def writings(draw: random.Random) -> Iterator[Case]:
+    """Every format of a kind and language in each of its frames."""
+    for (kind, language), (formats, frames) in IN_FRAMES.items():
+        for written in formats:
+            for frame in frames:
+                text, value = split(frame.format(fill(draw, written)))
+                yield kind, language, text, value
+
+
+def written_near_misses() -> Iterator[Case]:
+    for kind, texts in NEAR_MISSES.items():
+        for text in texts:
+            yield kind, "near", text, None
+
+
 def iban_ok(value: str) -> bool:
     return iban_check(value[:2], value[4:]) == value[2:4]
 
 
 def main() -> None:
     by_kind: dict[str, list[Case]] = {}
-    for case in (*cases(Maker(20261121)), *near_misses(Maker(7))):
+    for case in (
+        *cases(Maker(20261121)), *writings(random.Random(5)), *near_misses(Maker(7)), *written_near_misses(),
+    ):  # fmt: skip
         by_kind.setdefault(case[0], []).append(case)
     for kind, found in by_kind.items():
         lines = [

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from learning.examples import Examples, Indices
-from learning.options import Precision, TrainingPlan
+from learning.model import Head
+from learning.options import ModelPlan, Precision, TrainingPlan
+from learning.tasks import task_of
 from learning.training import (
     Proximal,
     Steps,
@@ -29,11 +32,17 @@ from learning.training import (
     tuned,
 )
 from privacy.dp.engine import PrivateStep
-from privacy.dp.plan import Plan
+from privacy.dp.plan import RECORD, Plan
 from privacy.dp.sampling import Contributions, PoissonSampler, bound_contributions
 from privacy.dp.shards import Shard, alone
 from privacy.dp.stream import KEY_BYTES, SecureStream
 from privacy.errors import ConfigError
+
+_MADE_UP_TOKENS = 5
+_ANY_PLAN = Plan(
+    unit=RECORD, sampling_rate=1.0, divisor=1.0, clip_norm=1.0, noise_multiplier=1.0, steps_per_round=1, rounds=1,
+    spare_rounds=0, delta=1e-5, target_epsilon=1.0, max_records_per_unit=1,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,8 @@ def train_round_privately(
     key: each computes the units of each lot that are its own.
 
     The ledger must have been charged for this round before. Guarantees: each step releases one lot, an empty one too;
-    streams of one key, the same examples, model and plans give the same model on one machine, bit for bit.
+    streams of one key, the same examples, model and plans give the same model on one machine, bit for bit; a model
+    whose layers are not fed record by record is refused before a record is.
     Raises: ConfigError for fp16, whose per-record gradients underflow without a loss scale; TrainingError and
     BudgetError from the engine.
     """
@@ -89,6 +99,7 @@ def train_round_privately(
     sampler = PoissonSampler(count, plan.sampling_rate, streams.lots)
     private_step = PrivateStep(model, optimiser, plan, streams.noise, shard=place)
     with _seeded(streams.dropout, place), private_step as step:
+        step.rehearse(_made_up_losses)
         for number in range(plan.steps_per_round):
             sizes.set_next()
             own = place.part_of(sampler.draw())
@@ -106,6 +117,31 @@ def train_round_privately(
     refuse_infinite(model, round_number)  # of what was released, so it tells nothing more
     model.eval()
     return taken
+
+
+@lru_cache(maxsize=16)
+def refuse_unfit(plan: ModelPlan) -> None:
+    """Returns only if the plan's model can be trained privately: it is built, and rehearsed on made-up texts.
+
+    Before the ledger is charged and a record is read. What has passed once passes again at no cost.
+    Raises: TrainingError by the layer's name.
+    """
+    model = task_of(plan.task).build(plan).train()
+    optimiser = torch.optim.SGD(tuned(model), lr=0.0)
+    with PrivateStep(model, optimiser, _ANY_PLAN, SecureStream.from_os("rehearsal")) as step:
+        step.rehearse(_made_up_losses)
+
+
+def _made_up_losses(model: nn.Module, records: int) -> Tensor:
+    """Of texts of equal tokens, or of cached vectors of zeros: float32 (records,)."""
+    device = tuned(model)[0].device
+    if isinstance(model, Head):
+        answer = model(torch.zeros(records, model.linear.in_features, device=device))
+    else:
+        ids = torch.zeros(records, _MADE_UP_TOKENS, dtype=torch.int64, device=device)
+        answer = model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    losses: Tensor = answer.float().flatten(1).sum(dim=1)
+    return losses
 
 
 @contextmanager

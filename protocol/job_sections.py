@@ -237,7 +237,7 @@ class PrivacySection(Section):
     enabled: bool = Field(True, description="true: DP-SGD at every site; false needs the site's consent")
     epsilon: float = Field(8.0, gt=0, le=1000, description="target epsilon of a site over all rounds")
     delta: float = Field(1e-5, gt=0, lt=0.1, description="delta of the guarantee")
-    clip: float = Field(1.0, gt=0, le=1e6, description="largest L2 norm of one unit's gradient")
+    clip: float = Field(1.0, ge=1e-4, le=1e6, description="largest L2 norm of one unit's gradient, 1e-4 at least")
     unit: Column = Field(
         RECORD_UNIT, description="what is protected: record, or the column that names the person (patient_id)"
     )
@@ -278,7 +278,10 @@ class SecAggSection(Section):
         3, ge=1, le=100, description="how often a round is attempted, each time with fresh keys, before the run stops"
     )
     stage_timeout_s: float = Field(
-        600.0, gt=0, le=86_400, description="seconds after which a site that trained counts as lost in the round"
+        600.0,
+        gt=0,
+        le=86_400,
+        description="seconds without a byte after which a site that trained is lost in the round",
     )
 
 

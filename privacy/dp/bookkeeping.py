@@ -11,7 +11,9 @@ Li et al. 2021 (2110.05679, ghost norms, also those of embeddings).
 
 On rounding: products and sums are float32. A ghost norm can be far smaller than the terms that it sums, so the rounding
 error that the terms can have made (Higham & Mary 2019, theorem 2.4) is added to it: a unit is clipped a trace more,
-never less.
+never less. The same is added where a Linear layer's norms come from the gradients but its sum from the tokens: records
+of one unit that cancel have a norm of nothing, and the rounding of their terms in the sum would otherwise not be
+clipped. Where the sum is made of the very gradients whose norms were taken there is nothing to add.
 """
 
 from __future__ import annotations
@@ -164,11 +166,11 @@ class EmbeddingTrace:
 
 
 def embedding_trace(layer: nn.Embedding, ids: Tensor, outputs: Tensor, units: Units) -> EmbeddingTrace:
-    """Adds up output gradients, float32 (B, T, d), of equal ids, int64 (B, T), inside each unit.
+    """Adds up output gradients, float32 (B, ..., d), of equal ids, int64 (B, ...), inside each unit.
 
     Nothing is kept for the padding row, which autograd leaves alone as well.
     """
-    owners = units.on(ids.device)[:, None].expand_as(ids).reshape(-1)
+    owners = units.on(ids.device).view(-1, *[1] * (ids.dim() - 1)).expand_as(ids).reshape(-1)
     flat, values = ids.reshape(-1), outputs.reshape(-1, outputs.shape[-1])
     if layer.padding_idx is not None:
         real = flat != layer.padding_idx
@@ -236,8 +238,7 @@ def _ghost_squares(
     products = (left * right).sum(dim=(1, 2)).to(torch.float64)
     if bias:
         products = products + right.sum(dim=(1, 2))
-    error = _ROUNDING_LAMBDA * _UNIT_ROUNDOFF * (inputs.shape[2] + outputs.shape[2]) ** 0.5
-    squares: Tensor = (products + error * lengths.square()).clamp(min=0.0)
+    squares: Tensor = (products + _rounding(lengths, inputs, outputs)).clamp(min=0.0)
     if inputs.dtype == torch.float64:
         return squares
     return squares.masked_fill(~(largest < _SQUARES_IN_RANGE), float("inf"))
@@ -246,13 +247,22 @@ def _ghost_squares(
 def _instantiated_squares(inputs: Tensor, outputs: Tensor, parts: tuple[bool, bool]) -> Tensor:
     """The same from the gradients themselves, a few units at a time."""
     weight, bias = parts
-    squares = torch.zeros(len(inputs), dtype=torch.float64, device=inputs.device)
+    left, right = (torch.linalg.vector_norm(x, dim=2, dtype=torch.float64) for x in (inputs, outputs))
+    lengths = ((left.square() * weight + bias).sqrt() * right).sum(dim=1)
+    squares = _rounding(lengths, inputs, outputs)
     if weight:
         step = max(1, _CHUNK_NUMBERS // (inputs.shape[2] * outputs.shape[2]))
         for start in range(0, len(inputs), step):
             few = slice(start, start + step)
             gradients = torch.bmm(outputs[few].transpose(1, 2), inputs[few])
-            squares[few] = torch.linalg.vector_norm(gradients.flatten(1), dim=1, dtype=torch.float64).square()
+            squares[few] += torch.linalg.vector_norm(gradients.flatten(1), dim=1, dtype=torch.float64).square()
     if bias:
         squares += torch.linalg.vector_norm(outputs.sum(dim=1), dim=1, dtype=torch.float64).square()
     return squares
+
+
+def _rounding(lengths: Tensor, inputs: Tensor, outputs: Tensor) -> Tensor:
+    """What is added to squared norms; `lengths`: each unit's sum of the lengths of its tokens' terms, float64 (n,)."""
+    error = _ROUNDING_LAMBDA * _UNIT_ROUNDOFF * (inputs.shape[2] + outputs.shape[2]) ** 0.5
+    added: Tensor = lengths.square() * error
+    return added

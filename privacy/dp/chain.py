@@ -7,8 +7,11 @@ With it what was lost is not only noticed but known.
 
 A row is written before the head that names it, so after a crash the rows may be one ahead of the head, never behind.
 
-Not detected: rows and head set back together, as by restoring a whole disk or machine. The chain is keyed by nothing
-secret: whoever may write both files may rewrite both.
+A witness is a third copy of the head, kept apart from both: with it a folder in which rows and head were set back, or
+removed, together shows as well.
+
+Not detected: rows, head and witness set back together, as by restoring a whole disk or machine. The chain is keyed by
+nothing secret: whoever may write all files may rewrite all.
 """
 
 from __future__ import annotations
@@ -56,6 +59,16 @@ class Finding(Enum):
     ROW_BEFORE = "row {0} is older than row {1}, which it follows"
     CLOCK_BACK = "the clock says {0}, and the last row was written at {1}: the clock was set back"
     UNREADABLE = "the ledger cannot be read as a database"
+    LOST = "there is no ledger, and its lock says that charges were written: it was removed"
+    STATE_SET_BACK = (
+        "the ledger ends at row {0}, and its witness outside of the state knows row {1}: "
+        "the state was restored, or the ledger removed"
+    )
+    OTHER_STATE = "row {0} is not the one that the ledger's witness outside of the state knows: the state is another's"
+    WITNESS_DAMAGED = "the ledger's witness outside of the state cannot be read"
+    UNPAID = (
+        "the open release is of round {0} of run {1}, whose charge is not on the ledger: it was set back or removed"
+    )
     OLD_LEDGER = "an older ledger lies beside it, with charges that it does not hold"
 
     def text(self, *values: object) -> str:
@@ -144,6 +157,20 @@ def examine(rows: Sequence[Row], head: Head | None) -> str | None:
     than the rows or of another ledger; edge cases: no rows, a head without rows, one row ahead of the head.
     """
     return _examine_rows(rows) or _examine_head(rows, head)
+
+
+def examine_witness(rows: Sequence[Row], witness: Head) -> str | None:
+    """What is wrong with a ledger beside the copy of its head that is kept apart, in words.
+
+    `rows`: whole by themselves. A witness behind the rows is no fault: it is written last, and an acceptance may have
+    begun the rows anew since. Edge case: no rows.
+    """
+    last = rows[-1].number if rows else 0
+    if last < witness.number:
+        return Finding.STATE_SET_BACK.text(last, witness.number)
+    if any(row.number == witness.number and row.hash != witness.hash for row in rows):
+        return Finding.OTHER_STATE.text(witness.number)
+    return None
 
 
 def examine_clock(rows: Sequence[Row], now: int) -> str | None:

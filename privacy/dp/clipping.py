@@ -32,6 +32,9 @@ CLIP_MARGIN = 1e-3
 FLOAT32_RECORDS = 256
 """So many records are summed in float32 before the sum moves on to float64; a larger batch does so on its own."""
 
+LEAST_FACTOR = 1e-30
+"""A unit that would be scaled by less counts as nothing: near 1e-38 float32 rounds factors and products upwards too."""
+
 _GRID = 2.0**-36
 _CHUNK = 2 * STREAM_CHUNK  # coordinates noised at a time: all temporaries stay in the processor's cache
 
@@ -79,8 +82,8 @@ class UnitOptimizer(DPOptimizer):  # type: ignore[misc]
 
         A unit's norm is over all parameters jointly.
 
-        Guarantees: a unit whose gradient is not finite adds nothing and changes nothing for the others; a unit whose
-        gradient is zero adds zero.
+        Guarantees: a unit whose gradient is not finite, or longer than C / `LEAST_FACTOR`, adds nothing and changes
+        nothing for the others; a unit whose gradient is zero adds zero.
         """
         used = [p for p in self.params if p.grad_sample is not None]
         for parameter in used:
@@ -202,9 +205,10 @@ def _joint_squares(traces: list[tuple[Trace, Tensor]], samples: list[Tensor]) ->
 
 
 def _clip_factors(squares: Tensor, clip_norm: float) -> Tensor:
-    """float32 (units,): min(1, clip_norm / norm), 0 for a unit whose norm is not finite."""
+    """float32 (units,): min(1, clip_norm / norm), 0 where the norm is not finite or the factor below `LEAST_FACTOR`."""
     # Infinity divides to 0 by itself; NaN must be told.
-    return (clip_norm / squares.sqrt().clamp(min=clip_norm)).nan_to_num(nan=0.0).to(torch.float32)
+    factors = (clip_norm / squares.sqrt().clamp(min=clip_norm)).nan_to_num(nan=0.0)
+    return factors.masked_fill(factors < LEAST_FACTOR, 0.0).to(torch.float32)
 
 
 def _add_weighted(parameter: Any, factors: Tensor, kept: Tensor | None) -> None:

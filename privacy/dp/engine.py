@@ -1,14 +1,15 @@
 """The private step: per-record gradients, clipped by unit, summed over a lot, noised, handed to the optimizer.
 
-The loop that calls it draws a lot, cuts it into physical batches of whole units, calls `accumulate` for each and
-`release` once: also when the lot was empty. Nothing that depends on a record is readable from outside between the
-two.
+The loop that calls it shows by `rehearse`, before a record is read, that the model takes records one by one. Then it
+draws a lot, cuts it into physical batches of whole units, calls `accumulate` for each and `release` once: also when the
+lot was empty. Nothing that depends on a record is readable from outside between the two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 
 import torch
@@ -65,6 +66,26 @@ class PrivateStep:
     def steps_taken(self) -> int:
         """How many lots were released."""
         return self._steps_taken
+
+    def rehearse(self, losses: Callable[[nn.Module, int], Tensor]) -> None:
+        """Returns only if every trainable layer is fed record by record, before a record is: on made-up batches.
+
+        `losses` calls the model on so many made-up records and returns their losses, as for `accumulate`. Nothing that
+        it makes of them, tokens say, may be as many as they are. Two batches of unlike size are passed through, so that
+        no layer follows the batch by chance. Nothing is summed, no noise is drawn, torch's generators are as before.
+
+        Raises: TrainingError, by the layer's name, for a layer that is fed something else, such as positions, and for
+        whatever `accumulate` refuses in a pass.
+        """
+        self._require_usable()
+        self._require_training_mode()
+        for records in _REHEARSED:
+            made_up = partial(_of_so_many, losses, records)
+            try:
+                with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
+                    self._backward(made_up, Units(torch.arange(records)))
+            finally:
+                self._hooks.clear()
 
     def accumulate(self, losses: Callable[[nn.Module], Tensor], units: Tensor) -> None:
         """Adds one physical batch of the current lot to the clipped sum.
@@ -199,7 +220,12 @@ class PrivateStep:
                 )
 
 
+def _of_so_many(losses: Callable[[nn.Module, int], Tensor], records: int, model: nn.Module) -> Tensor:
+    return losses(model, records)
+
+
 _CLOSED = "it was closed"
+_REHEARSED = (2, 3)
 
 
 @contextmanager

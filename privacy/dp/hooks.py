@@ -69,7 +69,9 @@ class RecordHooks(GradSampleHooks):  # type: ignore[misc]
     """Opacus's hooks on a plain module, for the supported layers only, with the summed loss.
 
     After a pass `traces` holds what large layers left, each with the squared norms of the batch's units; `grad_sample`
-    of a parameter holds the per-record gradients of the others, float32 (B, ...).
+    of a parameter holds the per-record gradients of the others, float32 (B, ...). A parameter that a forward pass uses
+    several times (tied weights, a layer called twice) is always one of the latter: its uses' gradients are added up
+    before any norm is taken. That costs B times its size, for that parameter alone.
 
     Guarantees: `clear` leaves no activations, traces or per-record gradients behind, whatever was interrupted.
     """
@@ -82,7 +84,7 @@ class RecordHooks(GradSampleHooks):  # type: ignore[misc]
 
     def __init__(self, model: nn.Module, mode: NormMode = NormMode.AUTO) -> None:
         self._names = {p: n for n, p in model.named_parameters() if p.requires_grad}
-        self._leaves = [leaf for _, leaf in trainable_leaves(model)]
+        self._leaves = list(dict.fromkeys(leaf for _, leaf in trainable_leaves(model)))
         self._trained = {leaf: [p for p in leaf.parameters(recurse=False) if p.requires_grad] for leaf in self._leaves}
         self._mode = mode
         self._anchor = torch.zeros((), requires_grad=True)
@@ -90,6 +92,7 @@ class RecordHooks(GradSampleHooks):  # type: ignore[misc]
         self._units: Units | None = None
         self._last_inputs: tuple[Tensor, Tensor] | None = None
         self._last_tokens: tuple[Tensor, Tensor] | None = None
+        self._taken: set[nn.Parameter] = set()
         self.traces: list[tuple[Trace, Tensor]] = []
         # Opacus's strict check refuses harmless buffers as well; `refuse_unsupported` has looked already.
         super().__init__(model, batch_first=True, loss_reduction="sum", strict=False)
@@ -127,13 +130,14 @@ class RecordHooks(GradSampleHooks):  # type: ignore[misc]
                 raise TrainingError(
                     f"trainable parameter {name} is used outside its layer",
                     expected="every use through its own Linear, Embedding or LayerNorm",
-                    remedy="untie or freeze it",
+                    remedy="tie layers, not functions, or freeze it",
                 )
 
     def clear(self) -> None:
         """Drops everything that one forward and backward pass left on leaves and parameters, `grad` included."""
         self._units = self._last_inputs = self._last_tokens = None
         self._inner.forget()
+        self._taken.clear()
         self.traces = []
         for parameters in self._trained.values():
             for parameter in parameters:
@@ -153,18 +157,19 @@ class RecordHooks(GradSampleHooks):  # type: ignore[misc]
         if inputs[0].dim() < 1 or len(inputs[0]) != len(self._units.rows):
             raise TrainingError(
                 f"per-record gradients of {name}",
-                expected=f"{len(self._units.rows)} rows",
-                found=str(len(inputs[0]) if inputs[0].dim() else 0),
-                remedy="feed every trainable layer (batch, ...) tensors, position_ids and token_type_ids included",
+                expected=f"an input of {len(self._units.rows)} rows, one for each record",
+                found=f"shape {tuple(inputs[0].shape)}",
+                remedy="feed every trainable layer (batch, ...) tensors, position_ids and token_type_ids included, or "
+                "freeze this one",
             )
         for parameter in self._trained[leaf]:
-            parameter._forward_counter += 1  # type: ignore[attr-defined]
-            if parameter._forward_counter > 1:  # type: ignore[attr-defined]
+            if parameter in self._taken:  # its uses were counted, and its norm may be made
                 raise TrainingError(
-                    f"trainable parameter {self._names[parameter]} was used 2 times in one forward pass",
-                    expected="once",
-                    remedy="call the model once for each batch",
+                    f"trainable parameter {self._names[parameter]} was used again after a backward pass",
+                    expected="one backward pass of each batch, after all forward passes",
+                    remedy="return the losses, without a backward pass or checkpointing of your own",
                 )
+            parameter._forward_counter += 1  # type: ignore[attr-defined]
             parameter.requires_grad_(False)
 
     def _after_forward(self, leaf: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
@@ -190,7 +195,11 @@ class RecordHooks(GradSampleHooks):  # type: ignore[misc]
                 f"the input of the layer of {name} was changed in place after its use", remedy="change a copy"
             )
         gradients = gradients.detach()
-        if isinstance(leaf, nn.Embedding) and self._mode is not NormMode.INSTANTIATE:
+        self._taken.update(self._trained[leaf])
+        several = any(p._forward_counter > 1 for p in self._trained[leaf])  # type: ignore[attr-defined]
+        if several:
+            self._instantiate(leaf, inputs, gradients)
+        elif isinstance(leaf, nn.Embedding) and self._mode is not NormMode.INSTANTIATE:
             self._keep(embedding_trace(leaf, inputs, gradients.to(torch.float32), units))
         elif isinstance(leaf, nn.Linear) and self._keeps_ghost(leaf, inputs):
             self._keep(
@@ -203,8 +212,13 @@ class RecordHooks(GradSampleHooks):  # type: ignore[misc]
                 )
             )
         else:
-            for parameter, sample in self.GRAD_SAMPLERS[type(leaf)](leaf, [_real(inputs)], _real(gradients)).items():
-                parameter.grad_sample = sample  # type: ignore[attr-defined]
+            self._instantiate(leaf, inputs, gradients)
+
+    def _instantiate(self, leaf: nn.Module, inputs: Tensor, gradients: Tensor) -> None:
+        for parameter, sample in self.GRAD_SAMPLERS[type(leaf)](leaf, [_real(inputs)], _real(gradients)).items():
+            held: Tensor | None = parameter.grad_sample  # type: ignore[attr-defined]
+            # Out of place: a bias's sample may be the very gradient that passes on, to several uses.
+            parameter.grad_sample = sample if held is None else held + sample  # type: ignore[attr-defined]
 
     def _keeps_ghost(self, leaf: nn.Linear, inputs: Tensor) -> bool:
         tokens = inputs.numel() // max(1, len(inputs) * leaf.in_features)

@@ -1,8 +1,9 @@
 """Which models can be trained privately: what is refused, by the layer's name, before training.
 
 A per-record gradient is only what it claims to be where every record passes through the model on its own and every
-trainable tensor is used by exactly one module, once in a forward pass. Three kinds of layer do that for BERT, LoRA
-and heads: Linear, Embedding and LayerNorm. Anything else that trains is refused by name.
+trainable tensor is used by layers whose gradients can be told apart by record. Three kinds of layer do that for BERT,
+LoRA and heads: Linear, Embedding and LayerNorm. Several of them may hold one parameter (tied weights), and one may
+stand in several places. Anything else that trains is refused by name.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ def refuse_unsupported(model: nn.Module) -> None:
     """Returns only if per-record gradients of every trainable parameter of `model` can be exact.
 
     Raises: TrainingError that names the layer: a trainable layer other than Linear, Embedding and LayerNorm, or one
-    with an option that breaks the rule; batch statistics anywhere; a trainable tensor shared by two modules; gradient
-    checkpointing; or nothing to train at all.
+    with an option that breaks the rule; batch statistics anywhere; two trainable parameters over one storage, or one
+    that is weight and bias of a layer; gradient checkpointing; or nothing to train at all.
     """
     if hasattr(model, "autograd_grad_sample_hooks"):
         raise TrainingError("the model is hooked already", remedy="close the private step before")
@@ -75,16 +76,16 @@ def _refuse_leaf(name: str, leaf: nn.Module) -> None:
 
 
 def _refuse_sharing(leaves: list[tuple[str, nn.Module]]) -> None:
-    owner: dict[int, str] = {}
+    owner: dict[int, tuple[str, nn.Parameter, nn.Module, str]] = {}
     for name, leaf in leaves:
-        for own_name, parameter in leaf.named_parameters(recurse=False):
+        for own_name, parameter in leaf.named_parameters(recurse=False, remove_duplicate=False):
             if not parameter.requires_grad or parameter.numel() == 0:
                 continue
-            place = parameter.untyped_storage().data_ptr()
-            if place in owner:
+            here = f"{name}.{own_name}", parameter, leaf, own_name
+            there, same, other_leaf, other_name = owner.setdefault(parameter.untyped_storage().data_ptr(), here)
+            if same is not parameter or (other_leaf is leaf and other_name != own_name):
                 raise TrainingError(
-                    f"trainable parameter {name}.{own_name} is shared with {owner[place]}",
-                    expected="every trainable tensor in one module",
-                    remedy="untie or freeze it",
+                    f"trainable parameter {name}.{own_name} shares its memory with {there}",
+                    expected="one parameter in both layers, or a tensor for each",
+                    remedy="tie or untie them, or freeze it",
                 )
-            owner[place] = f"{name}.{own_name}"

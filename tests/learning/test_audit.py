@@ -97,17 +97,15 @@ def test_the_caller_keeps_its_random_numbers() -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(
-    ("target", "rate", "steps", "trials", "share"), [("head", 0.5, 4, 5000, 0.6), ("bert", 1.0, 1, 2000, 0.7)]
-)
+@pytest.mark.parametrize(("target", "rate", "steps", "trials"), [("head", 0.5, 4, 5000), ("bert", 1.0, 1, 2000)])
 def test_the_attacker_proves_most_of_epsilon_8_and_no_more_than_the_claim(
-    target: str, rate: float, steps: int, trials: int, share: float
+    target: str, rate: float, steps: int, trials: int
 ) -> None:
-    """Seven tenths where every record is in every lot; where it may be absent, more games would be needed for that."""
+    """The key is fixed, so that the games are the same on each run: 0.85 of the claim was seen with the defaults."""
     game = game_of(Target(target), rate, steps)
     worlds = [np.array(list(scores(game, KEY, range(trials), present=present))) for present in (False, True)]
     proof = prove(*worlds, game.plan.steps(1), game.plan.delta, 0.99)
-    assert share * 8 <= proof.epsilon <= game.plan.epsilon(1)
+    assert 0.7 * 8 <= proof.epsilon <= game.plan.epsilon(1)
 
 
 @pytest.mark.full

@@ -54,6 +54,56 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        name="uses of a tied weight clipped apart",
+        file="privacy/dp/hooks.py",
+        old="        if several:\n",
+        new="        if several and False:\n",
+        caught_by=(
+            "tests/privacy/dp/test_engine_tied.py::"
+            "test_a_parameter_of_several_layers_equals_a_slow_loop[alone-clipped-NormMode.AUTO-tied decoder]",
+        ),
+    ),
+    Mutant(
+        name="clip factors that float32 rounds up",
+        file="privacy/dp/clipping.py",
+        old=".masked_fill(factors < LEAST_FACTOR, 0.0)",
+        new="",
+        caught_by=(
+            "tests/privacy/dp/test_engine_rounding.py::"
+            "test_attack_a_gradient_so_long_that_its_factor_is_rounded_up_counts_as_nothing[1e-07-9.5e+37-NormMode.AUTO]",
+        ),
+    ),
+    Mutant(
+        name="rounding of a person's records that cancel, unclipped",
+        file="privacy/dp/bookkeeping.py",
+        old="    squares = _rounding(lengths, inputs, outputs)\n",
+        new="    squares = 0 * _rounding(lengths, inputs, outputs)\n",
+        caught_by=(
+            "tests/privacy/dp/test_engine_rounding.py::"
+            "test_attack_a_persons_records_that_cancel_do_not_move_the_sum_by_their_rounding[60-0.0001]",
+        ),
+    ),
+    Mutant(
+        name="positions taken for records",
+        file="learning/private.py",
+        old="        step.rehearse(_made_up_losses)\n        for number",
+        new="        for number",
+        caught_by=(
+            "tests/learning/test_fitness.py::"
+            "test_attack_positions_that_are_as_many_as_the_records_do_not_pass_for_records[mpnet-B = L]",
+        ),
+    ),
+    Mutant(
+        name="positions taken for records are charged",
+        file="client/guard.py",
+        old="                refuse_unfit(granted)\n",
+        new="",
+        caught_by=(
+            "tests/client/test_unfit.py::"
+            "test_a_model_whose_layers_are_not_fed_records_is_refused_before_the_charge_and_no_record_is_read",
+        ),
+    ),
+    Mutant(
         name="q x 1.2",
         file="privacy/dp/sampling.py",
         old="int(sampling_rate * 2**64)",

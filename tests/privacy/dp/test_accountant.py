@@ -75,8 +75,8 @@ HETEROGENEOUS = [StepGroup(0.01, 1.0, 300), StepGroup(0.05, 2.0, 100), StepGroup
 @pytest.mark.parametrize("charges", [[StepGroup(0.1, 1.2, 200)], HETEROGENEOUS], ids=["equal", "mixed"])
 def test_the_joint_cost_agrees_with_opacus_prv_and_stays_below_its_rdp(charges: list[StepGroup]) -> None:
     found = epsilon_of(charges, 1e-5)
-    # PRV's answer is an upper bound, loose by twice its eps_error at most.
-    assert prv(charges, 1e-5) - 0.025 <= found <= prv(charges, 1e-5) + 1e-3
+    # PRV's answer is an upper bound, loose by its eps_error of 0.01: 0.0104 was seen.
+    assert prv(charges, 1e-5) - 0.02 <= found <= prv(charges, 1e-5) + 1e-3
     assert found <= rdp(charges, 1e-5)
 
 

@@ -65,6 +65,18 @@ def test_a_linear_layer_of_which_only_one_part_trains_is_exact(trained: str, mod
         assert_same(clipped_sum(case.model), expected)
 
 
+@pytest.mark.parametrize("shape", [(4,), (4, 3), (4, 4, 3), (4, 2, 4, 3)], ids=str)
+@pytest.mark.parametrize("mode", list(NormMode))
+def test_an_embedding_of_ids_of_any_shape_is_exact(shape: tuple[int, ...], mode: NormMode) -> None:
+    torch.manual_seed(2)
+    model, ids = nn.Sequential(nn.Embedding(5, 3)), torch.randint(5, shape)
+    case = Case(model, lambda m, chosen: m(ids[chosen]).sin().flatten(1).sum(dim=1))
+    expected = slow_clipped_sum(case, [[0, 2], [1], [3]], PLAN.clip_norm)
+    with step_in(mode, model) as step:
+        step.accumulate(case.of([0, 1, 2, 3]), torch.tensor([4, 5, 4, 6]))
+        assert_same(clipped_sum(model), expected)
+
+
 @pytest.mark.parametrize("mode", list(NormMode))
 def test_under_bf16_autocast_norms_and_sum_stay_close_to_float32(mode: NormMode) -> None:
     case = bert_case(tiny_bert(0.0))
@@ -229,3 +241,22 @@ def test_a_layer_called_by_keyword_is_refused_and_the_parameters_stay_trainable(
         assert all(p.requires_grad for p in model.parameters())
         step.accumulate(lambda m: m(torch.ones(2, 3)).sum(dim=1), torch.arange(2))
         assert all((g != 0).any() for g in clipped_sum(model).values())
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.bfloat16, 0.015)], ids=str)
+@pytest.mark.parametrize("mode", list(NormMode))
+@pytest.mark.parametrize("unit_of", [[0, 1, 2, 3, 4, 5], [70, 8, 70, 70, 9, 9]], ids=["alone", "several"])
+def test_parameters_of_another_type_equal_a_slow_loop_in_that_type(
+    dtype: torch.dtype, tolerance: float, mode: NormMode, unit_of: list[int]
+) -> None:
+    """Seen: 3e-7 of the largest entry with float64 (norms and sum are float32), 6e-3 with bf16 (its own rounding)."""
+    case = bert_case(tiny_bert(0.0).to(dtype))
+    case.model.to(dtype)
+    as_float32 = Case(case.model, lambda m, chosen: case.losses(m, chosen).float())
+    groups = [[i for i, u in enumerate(unit_of) if u == unit] for unit in sorted(set(unit_of))]
+    expected = slow_clipped_sum(as_float32, groups, PLAN.clip_norm)
+    with step_in(mode, case.model) as step:
+        step.accumulate(as_float32.of(list(range(6))), torch.tensor(unit_of))
+        assert_same(clipped_sum(case.model), expected, tolerance=tolerance)
+        step.release()
+    assert all(p.dtype == dtype and p.isfinite().all() for p in case.model.parameters())

@@ -16,15 +16,6 @@ from tests.privacy.dp.engines import KEY, PLAN, clipped_sum, linear_case, privat
 torch.set_num_threads(1)
 
 
-class Tied(nn.Module):
-    """A masked language model's head: the decoder is the embedding."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words, self.decoder = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
-        self.decoder.weight = self.words.weight
-
-
 class Viewed(nn.Module):
     """Two parameters over one storage."""
 
@@ -43,11 +34,6 @@ class Bare(nn.Module):
 def with_extra(layer: nn.Module, extra: Callable[[nn.Module], object]) -> nn.Module:
     extra(layer)
     return nn.Sequential(nn.Linear(3, 3), layer)
-
-
-def twice() -> nn.Module:
-    layer = nn.Linear(3, 3)
-    return nn.Sequential(layer, nn.ReLU(), layer)
 
 
 def checkpointed() -> nn.Module:
@@ -75,9 +61,7 @@ REFUSED = {
         lambda: nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3).requires_grad_(False)),
         "layer 1: BatchNorm1d mixes",
     ),
-    "tied weights": (Tied, "decoder.weight is shared with words.weight"),
-    "two views of one storage": (Viewed, "decoder.weight is shared with words.weight"),
-    "one layer in two places": (twice, "2.weight is shared with 0.weight"),
+    "two views of one storage": (Viewed, "decoder.weight shares its memory with words.weight"),
     "nothing to train": (lambda: nn.Linear(3, 3).requires_grad_(False), "no trainable parameter"),
     "gradient checkpointing": (checkpointed, "gradient checkpointing"),
     "embedding max_norm": (lambda: nn.Embedding(5, 3, max_norm=1.0), "max_norm"),
@@ -182,13 +166,6 @@ def test_losses_that_are_not_one_for_each_record_are_refused(name: str) -> None:
         step.accumulate(case.of([0, 1]), torch.arange(2))
 
 
-def test_a_parameter_used_twice_in_one_pass_is_refused() -> None:
-    case = linear_case()
-    with private_step(case.model) as step:
-        both = lambda m: case.losses(m, [0, 1]) + case.losses(m, [2, 3])  # noqa: E731
-        refuse_batch(step, case.model, both, torch.arange(2), "0.weight was used 2 times")
-
-
 def test_a_parameter_used_outside_its_layer_is_refused() -> None:
     """Weight decay inside the loss, or a decoder tied by a function: no hook sees it, autograd's own sum does."""
     case = linear_case()
@@ -216,7 +193,9 @@ def test_position_ids_of_batch_one_are_refused_and_whole_ones_are_not() -> None:
     whole = places.expand(3, -1).contiguous()
     with private_step(model) as step:
         step.accumulate(lambda m: m(ids, whole), torch.arange(3))
-        refuse_batch(step, model, lambda m: m(ids, places), torch.arange(3, 6), "places.weight.*3 rows.*found 1")
+        refuse_batch(
+            step, model, lambda m: m(ids, places), torch.arange(3, 6), r"places.weight.*3 rows.*found shape \(1, 6\)"
+        )
 
 
 def test_a_model_in_evaluation_mode_is_refused() -> None:

@@ -48,7 +48,7 @@ def test_calibration_meets_the_target_and_a_tenth_of_a_per_cent_less_noise_would
     )  # fmt: skip
     plan.verify()
     assert plan.epsilon(10 + spare) <= target
-    less = replace(plan, noise_multiplier=plan.noise_multiplier / 1.0011)
+    less = replace(plan, noise_multiplier=plan.noise_multiplier / 1.001)
     assert less.epsilon(10 + spare) > target
     with pytest.raises(BudgetError, match="promises"):
         less.verify()

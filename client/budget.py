@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from client.config import STATE_DIR, DataSection, SiteConfig
+from client.config import DataSection, SiteConfig
 from client.ledger import Ledger
+from client.policy import epsilon_reasons
 from privacy.dp import Charge, Limit, Plan, joint_epsilon, site_epsilon
 from privacy.dp.chain import Row, RowKind, charges_of, time_text
 from privacy.dp.figures import left_text, spent_text
@@ -66,12 +67,14 @@ class Budget:
 
     `shared`: the other data sets that hold the same persons; all numbers count them too. `accepted`: when a ledger
     that was not whole was accepted, and what was found. `whole_site`: what sums with noise have cost beside that.
+    `job_limit`: the most epsilon that one job may ask for.
     """
 
     data: str
     shared: tuple[str, ...]
     epsilon: float
     limit: float
+    job_limit: float
     delta: float
     spent_on: tuple[RunCost, ...]
     accepted: tuple[str, ...]
@@ -91,6 +94,7 @@ class Budget:
             "shared": list(self.shared),
             "epsilon": self.epsilon,
             "limit": self.limit,
+            "job_limit": self.job_limit,
             "left": self.left,
             "delta": self.delta,
             "rounds": self.rounds,
@@ -104,7 +108,8 @@ class Budget:
         lines = [
             f"{self.data}: epsilon {spent_text(self.epsilon)} of {self.limit:g} at delta {self.delta:g}, "
             f"{left_text(self.left)} left; "
-            f"{self.rounds} rounds in {len(self.spent_on)} runs"
+            f"{self.rounds} rounds in {len(self.spent_on)} runs",
+            f"  one job may ask for up to epsilon {self.job_limit:g}",
         ]
         if self.shared:
             lines.append(f"  one budget with {', '.join(self.shared)}: they hold the same persons")
@@ -116,7 +121,8 @@ class Budget:
 @dataclass(frozen=True, kw_only=True)
 class Quote:
     """What a job would cost a data set. `alone`: by itself; `after`: jointly with all before; with its spare rounds:
-    `at_most`. Each is an epsilon; the job's are at its own delta, the joint ones at the site's.
+    `at_most`. Each is an epsilon; the job's are at its own delta, the joint ones at the site's. `reason`: why too
+    little is left on the ledger; `not_granted`: why no job of its epsilon is granted, whatever is left.
     """
 
     job: str
@@ -126,19 +132,25 @@ class Quote:
     at_most: float
     limit: float
     reason: str
+    not_granted: str = ""
 
     @property
     def fits(self) -> bool:
-        return not self.reason
+        return not self.reasons
+
+    @property
+    def reasons(self) -> str:
+        """All reasons; empty where it fits."""
+        return "; ".join(each for each in (self.not_granted, self.reason) if each)
 
     def values(self) -> dict[str, object]:
         return {
             "job": self.job, "data": self.data, "alone": self.alone, "after": self.after, "at_most": self.at_most,
-            "limit": self.limit, "fits": self.fits, "reason": self.reason,
+            "limit": self.limit, "fits": self.fits, "reason": self.reasons,
         }  # fmt: skip
 
     def lines(self) -> list[str]:
-        verdict = "it fits" if self.fits else f"refused: {self.reason}"
+        verdict = "it fits" if self.fits else f"refused: {self.reasons}"
         return [
             f"job {self.job} on {self.data}: epsilon {spent_text(self.alone)} by itself; "
             f"with all before it {spent_text(self.after)}, "
@@ -160,7 +172,7 @@ def site_limit_of(config: SiteConfig) -> Limit | None:
 
 def budget_of(home: Path, config: SiteConfig, data: str) -> Budget:
     """What the ledger says was spent on a data set. Raises: BudgetError when the ledger is not whole."""
-    rows, shared, delta = Ledger(home / STATE_DIR).rows(), config.sharing(data), config.privacy.delta
+    rows, shared, delta = Ledger.of_site(home).rows(), config.sharing(data), config.privacy.delta
     known = [charge for charge in charges_of(rows) if charge.dataset_id in shared]
     charges = [charge for charge in known if not charge.whole_site]
     return Budget(
@@ -168,6 +180,7 @@ def budget_of(home: Path, config: SiteConfig, data: str) -> Budget:
         shared=tuple(sorted(shared - {data})),
         epsilon=joint_epsilon(charges, data, delta, shared),
         limit=config.privacy.epsilon,
+        job_limit=config.privacy.most_of_one_job,
         delta=delta,
         spent_on=_runs(charges, delta),
         accepted=tuple(_acceptance(row) for row in rows if row.kind == RowKind.ACCEPTED),
@@ -185,7 +198,7 @@ def quote(home: Path, config: SiteConfig, section: DataSection, job: Job) -> Quo
     """
     limit, data = limit_of(config), config.accept.data
     plan = privacy_plan(job, section.published_size)
-    before = [c for c in Ledger(home / STATE_DIR).charges() if c.dataset_id in limit.shared]
+    before = [c for c in Ledger.of_site(home).charges() if c.dataset_id in limit.shared]
 
     def joint(rounds: int) -> float:
         planned = [_planned(plan, data, job, number) for number in range(1, rounds + 1)]
@@ -209,6 +222,7 @@ def quote(home: Path, config: SiteConfig, section: DataSection, job: Job) -> Quo
         at_most=joint(plan.rounds + plan.spare_rounds),
         limit=limit.epsilon,
         reason=reason,
+        not_granted="; ".join(epsilon_reasons(job, config)),
     )
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from client.config import STATE_DIR, DataSection, SiteConfig, read_site
+from client.config import DataSection, SiteConfig, read_site
 from privacy.errors import BudgetError, ConfigError
 from protocol.console import answer
 
@@ -27,7 +27,7 @@ def run_budget(arguments: argparse.Namespace) -> int:
     Raises: BudgetError when the ledger is not whole; ConfigError for `--accept-loss` on a whole one.
     """
     from client.budget import budget_of, quote
-    from client.ledger import Ledger
+    from client.charging import accept_loss
     from client.sums_quote import quote_sums
     from protocol.job import read_job
 
@@ -36,7 +36,7 @@ def run_budget(arguments: argparse.Namespace) -> int:
     lines: list[str] = []
     values: dict[str, object] = {}
     if arguments.accept_loss:
-        accepted = Ledger(home / STATE_DIR).accept_loss()
+        accepted = accept_loss(home)
         values["accepted"] = {
             "finding": accepted.finding, "charges": accepted.charges, "brought_back": accepted.brought_back,
         }  # fmt: skip

@@ -10,21 +10,23 @@ Where sums carry noise each masked input is charged as well, for the site as a w
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from flwr.app import Message
 from numpy.typing import NDArray
 
 from client.budget import limit_of, site_limit_of
-from client.ledger import Ledger
+from client.ledger import Accepted, Ledger
 from client.release import OpenRelease, arrays_digest, examples_digest
-from client.site import Site
+from client.site import Site, open_site
 from learning.base import Base
 from privacy.dp import (
     Attempt,
+    Charge,
     Plan,
     Release,
     Request,
@@ -34,6 +36,7 @@ from privacy.dp import (
     check_release,
     site_epsilon,
 )
+from privacy.errors import ConfigError
 from protocol.job import Job
 from protocol.messages import ARRAYS, Order, SpentOnSums
 from protocol.payload import record_arrays
@@ -153,6 +156,8 @@ def _paid_release(site: Site, asked: AskedRound, request: Request, ledger: Ledge
     """The open release where it is what is asked for and its charge stands; else the round is charged, then begun."""
     charges = ledger.charges()
     release = opened.read()
+    if release is not None and not _is_paid(release, charges):
+        ledger.refuse_unpaid(release.request.run, release.request.round)
     if release is not None and release.answers(request, charges):
         return release
     of_run = [c for c in charges if c.run_id == request.run and not c.whole_site]
@@ -170,8 +175,58 @@ def _paid_release(site: Site, asked: AskedRound, request: Request, ledger: Ledge
     return release
 
 
+def _is_paid(release: Release, charges: Sequence[Charge]) -> bool:
+    """Whether the charge of the open release is there: it was written first, so only a loss explains none."""
+    asked = release.request
+    paid = (asked.data_set, asked.run, asked.round, release.attempt)
+    return any(charge.attempt_key() == paid and charge.plan_digest == asked.plan for charge in charges)
+
+
+def accept_loss(home: Path) -> Accepted:
+    """Go on with a ledger that is not whole; the charge of the open release counts, where its run's plan is there.
+
+    A release whose charge nobody knows any more is over: its secret goes. Raises: as `Ledger.accept_loss`.
+    """
+    ledger = Ledger.of_site(home)
+    try:
+        site = open_site(home)
+    except ConfigError:  # the keys are locked, or gone: the release stays unread, and unpaid where it is
+        return ledger.accept_loss()
+    opened = site.release()
+    release = opened.read()
+    paid = _charge_of(site, release) if release is not None else None
+    accepted = ledger.accept_loss(() if paid is None else (paid,))
+    if release is not None and not _is_paid(release, ledger.charges()):
+        opened.over(release.request.run, release.request.round)
+    return accepted
+
+
+def _charge_of(site: Site, release: Release) -> Charge | None:
+    """The charge that paid for a release, from the plan of its run; None where that is not there any more."""
+    asked, stored = release.request, site.run(release.request.run).load("plan")
+    values = (stored or {}).get("plan")
+    if not isinstance(values, dict):
+        return None
+    plan = Plan.from_dict(values)
+    if plan.digest() != asked.plan:
+        return None
+    return Charge(
+        dataset_id=asked.data_set,
+        unit=plan.unit,
+        job_id=asked.job,
+        run_id=asked.run,
+        round=asked.round,
+        attempt=release.attempt,
+        plan_digest=asked.plan,
+        q=plan.sampling_rate,
+        sigma=plan.noise_multiplier,
+        steps=plan.steps_per_round,
+        delta=plan.delta,
+    )
+
+
 def _tell_of_a_gap(request: Request, known: int) -> None:
-    """Leave a word in the log where rounds are missing: it is the one sign of a ledger set back with its head."""
+    """Leave a word in the log where rounds are missing: the one sign of a ledger set back with its head and witness."""
     if request.round > known + 1:
         _LOG.warning(
             "round %d of run %s is asked for, and the ledger knows rounds up to %d: either this site missed those in "

@@ -1,8 +1,8 @@
 """The guard at the site: its policy and its privacy ledger, before any record is read.
 
 A request that the policy does not grant, or that would cost more than is left, ends here with a refusal that says why.
-An error below the guard becomes a refusal as well: its text is shown only where the error's type promises that it is
-safe to show. The ledger stands next to the training: whatever else refuses a round does so before it is charged.
+An error below the guard becomes a refusal as well; what of it leaves the site is for `client.refusals` to say. The
+ledger stands next to the training: whatever else refuses a round does so before it is charged.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from flwr.clientapp.typing import ClientAppCallable, Mod
 from client import policy
 from client.admission import check_admitted
 from client.charging import AskedRound, Model, asked_model, charge
+from client.joblog import note_refused, note_taken
+from client.refusals import note_kept, told_of
 from client.sealing import FindSite
 from client.site import Site
 from learning.base import Base
 from privacy.dp import Plan
 from privacy.errors import CloisterError, ConfigError, ProtocolError, place_of
 from protocol.job import Job, job_from_canonical
-from protocol.messages import TRAIN, Order, Refusal, refusal_code, refused
+from protocol.messages import HELLO, TRAIN, Order, refused
 from protocol.plans import base_of, privacy_plan
 
 _LOG = logging.getLogger("cloister.site")
@@ -50,18 +52,30 @@ def guard_mod(find_site: FindSite) -> Mod:
         site = find_site(context)
         try:
             granted = grant(site, message)
-            check_admitted(site, granted.job, granted.order.run, message.metadata.message_type)
-            return call_next(message, context)
+            job, run, kind = granted.job, granted.order.run, message.metadata.message_type
+            check_admitted(site, job, run, kind)
+            if kind == TRAIN:
+                note_taken(site, job, run)
+            reply = call_next(message, context)
+            if kind == HELLO:
+                note_taken(site, job, run)  # the app may yet have refused it, for its roster
+            return reply
         except CloisterError as error:
             _LOG.warning("refused: %s", error)
-            told = str(error).replace(f"{site.home}/", "")  # where the site's folder lies is nobody else's matter
-            return Message(refused(site.config.id, refusal_code(error), told), reply_to=message)
+            return _refusal(site, message, error)
         except Exception as error:  # noqa: BLE001 (answered below; a foreign error's text may hold a record)
             _LOG.error("failed in %s", place_of(error))
-            reason = f"the site's work failed with {type(error).__name__}; its administrator's log says where"
-            return Message(refused(site.config.id, Refusal.FAILED, reason), reply_to=message)
+            return _refusal(site, message, error)
 
     return mod
+
+
+def _refusal(site: Site, message: Message, error: Exception) -> Message:
+    """The answer that says no. What of the reason does not leave is noted for the site's administrator."""
+    code, told = told_of(site, error)
+    note_kept(site, error)
+    note_refused(site, message, code, told)
+    return Message(refused(site.config.id, code, told), reply_to=message)
 
 
 def ledger_mod(find_site: FindSite) -> Mod:
@@ -72,6 +86,9 @@ def ledger_mod(find_site: FindSite) -> Mod:
             site = find_site(context)
             granted = grant(site, message)
             if granted.plan is not None:
+                from client.training import refuse_unfit  # torch: only a round needs it
+
+                refuse_unfit(granted)
                 charge(site, granted.asked(granted.plan, asked_model(message)))
         return call_next(message, context)
 

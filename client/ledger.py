@@ -4,7 +4,9 @@ The rules are in `privacy.dp.ledger`, what a whole ledger is in `privacy.dp.chai
 
 state/ledger.sqlite     the rows (0600)
 state/ledger.head       number and hash of the last row, and every charge; replaced whole after each row (0600)
-state/ledger.lock       held while the ledger is read (shared) or written (alone)
+state/ledger.lock       held while the ledger is read (shared) or written (alone); not empty once a row was written
+ledger.witness          beside the state: a copy of the head, written after it; a state without the ledger, or with an
+                        older one, is found by it (0600)
 
 The head's new bytes are on disk under another name before the row is committed, so that a full disk refuses the row;
 only the renaming comes after. A crash between the two leaves the head one row behind, which the next reader accepts
@@ -21,17 +23,32 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
-from client.ledger_files import connect, create_private, insert_row, keep_as, read_rows, stage, sync_folder
+from client.config import STATE_DIR
+from client.ledger_files import connect, create_private, insert_row, keep_as, mark, read_rows, stage, sync_folder
 from learning.storage import DISK_FAULTS, make_private_dir, write_private
 from privacy.dp import Charge
-from privacy.dp.chain import EMPTY_HEAD, Finding, Head, Row, RowKind, charges_of, examine, examine_clock, next_row
+from privacy.dp.chain import (
+    EMPTY_HEAD,
+    Finding,
+    Head,
+    Row,
+    RowKind,
+    charges_of,
+    examine,
+    examine_clock,
+    examine_witness,
+    next_row,
+)
 from privacy.errors import BudgetError, ConfigError, DiskError
 
 LEDGER_FILE = "ledger.sqlite"
 HEAD_FILE = "ledger.head"
 OLD_FILE = "ledger.jsonl"
 LOCK_FILE = "ledger.lock"
+WITNESS_FILE = "ledger.witness"
+"""Beside the state, in the site's folder."""
 _PRIMARY = 0xFF  # of SQLite's extended result codes: the lowest byte is the primary one
 _ACCEPT = "`cloister-site budget DIR --accept-loss` counts every charge that any file still knows, and goes on"
 
@@ -51,6 +68,7 @@ class _Stored:
 
     rows: tuple[Row, ...]
     head: Head | None
+    witness: Head | None
     unreadable: bool
 
     @property
@@ -62,14 +80,20 @@ class Ledger:
     """The charges of a site, each on disk before a step is computed. `clock`: seconds since 1970.
 
     Guarantees: when `append` has returned, the charge is in every later `charges`, in any process, after a crash or a
-    loss of power; a ledger with a deleted, changed or moved row, one set back to a backup, or one that meets a clock
-    set back takes no charge. Edge cases: killed at any instruction, full disk, an older ledger of JSON lines.
+    loss of power; a ledger with a deleted, changed or moved row, one set back to a backup or removed, or one that meets
+    a clock set back takes no charge. Edge cases: killed at any instruction, full disk, an older ledger of JSON lines, a
+    ledger of a release that kept no witness. `witness`: a file outside of `folder`; None: none is kept.
     """
 
-    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
-        self._folder, self._clock = folder, clock
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time, *, witness: Path | None = None) -> None:
+        self._folder, self._clock, self._witness = folder, clock, witness
         self._path, self._head, self._old = (folder / name for name in (LEDGER_FILE, HEAD_FILE, OLD_FILE))
         self._held = False
+
+    @classmethod
+    def of_site(cls, home: Path) -> Ledger:
+        """The ledger of the site in a folder, with its witness beside the state."""
+        return cls(home / STATE_DIR, witness=home / WITNESS_FILE)
 
     def charges(self) -> Sequence[Charge]:
         """All charges, oldest first. Raises: BudgetError when the ledger is not whole: nothing may be spent then."""
@@ -77,8 +101,10 @@ class Ledger:
 
     def rows(self) -> tuple[Row, ...]:
         """All rows, oldest first. Raises: as `charges`."""
-        if not any(path.exists() for path in (self._path, self._head, self._old)):
+        beside = () if self._witness is None else (self._witness,)
+        if not any(path.exists() for path in (self._path, self._head, self._old, *beside)) and not self._marked():
             return ()
+        make_private_dir(self._folder)
         if self._old.exists():
             with self.locked():
                 return self._whole().rows
@@ -108,8 +134,15 @@ class Ledger:
                 self._import()
             yield
 
-    def accept_loss(self) -> Accepted:
-        """Go on with a ledger that is not whole: every charge that rows, head or an older ledger still know counts.
+    def refuse_unpaid(self, run: str, number: int) -> NoReturn:
+        """Refuse to spend beside an open release whose charge is not here. Raises: BudgetError."""
+        raise _refusal(
+            self._path, Finding.UNPAID.text(number, run), f"restore the newest ledger; if there is none, {_ACCEPT}"
+        )
+
+    def accept_loss(self, paid: Sequence[Charge] = ()) -> Accepted:
+        """Go on with a ledger that is not whole: every charge that rows, head, witness or an older ledger still know
+        counts, and `paid`, those that are known to have been made from elsewhere.
 
         Where they disagree both count. The ledger begins anew with one row that says what was found; the files that
         were found are kept beside it.
@@ -122,14 +155,16 @@ class Ledger:
                 with suppress(BudgetError):
                     self._import()
             stored, now = self._read(), int(self._clock())
-            finding = self._fault(stored) or examine_clock(stored.rows, now)
+            readable = _readable(stored.rows)
+            finding = self._fault(stored) or examine_clock(stored.rows, now) or _unpaid(paid, readable)
             if finding is None:
                 raise ConfigError(f"{self._path}", expected="a ledger that is not whole", found="nothing amiss")
-            readable = _readable(stored.rows)
-            known = stored.head or EMPTY_HEAD
-            charges = tuple(dict.fromkeys([*known.charges, *readable, *self._old_charges()[0]]))
+            known, witness = stored.head or EMPTY_HEAD, stored.witness or EMPTY_HEAD
+            charges = tuple(
+                dict.fromkeys([*known.charges, *witness.charges, *readable, *self._old_charges()[0], *paid])
+            )
             # Past all numbers. Where the head is the furthest, the row follows it, and a crash in between is mended.
-            candidates: tuple[Row | Head, ...] = (known, *stored.rows)
+            candidates: tuple[Row | Head, ...] = (known, witness, *stored.rows)
             last = max(candidates, key=lambda item: item.number)
             row = next_row(last, now=now, kind=RowKind.ACCEPTED, charges=charges, note=finding)
             try:
@@ -163,20 +198,32 @@ class Ledger:
             return Finding.UNREADABLE.text()
         if stored.head is None and self._head.exists():
             return Finding.HEAD_MISSING.text(stored.last.number)
-        fault = examine(stored.rows, stored.head)
+        fault = examine(stored.rows, stored.head) or self._fault_outside(stored)
         if fault is not None or not self._old.exists():
             return fault
         charges, damaged = self._old_charges()
         return Finding.OLD_LEDGER.text() if damaged or not set(charges) <= set(charges_of(stored.rows)) else None
 
+    def _fault_outside(self, stored: _Stored) -> str | None:
+        """What shows beside rows and head that are whole by themselves, or both gone."""
+        if stored.witness is not None:
+            return examine_witness(stored.rows, stored.witness)
+        if self._witness is not None and self._witness.exists():
+            return Finding.WITNESS_DAMAGED.text()
+        gone = not stored.rows and stored.head is None and not self._old.exists()
+        return Finding.LOST.text() if gone and self._marked() else None
+
+    def _marked(self) -> bool:
+        """Whether a row was ever written here."""
+        lock = self._folder / LOCK_FILE
+        return lock.exists() and lock.stat().st_size > 0
+
     def _read(self) -> _Stored:
-        head: Head | None = None
-        with suppress(OSError, ConfigError):
-            head = Head.from_bytes(self._head.read_bytes())
+        head, witness = _head_in(self._head), _head_in(self._witness) if self._witness is not None else None
         try:
-            return _Stored(rows=read_rows(self._path), head=head, unreadable=False)
+            return _Stored(rows=read_rows(self._path), head=head, witness=witness, unreadable=False)
         except (sqlite3.Error, TypeError):
-            return _Stored(rows=(), head=head, unreadable=True)
+            return _Stored(rows=(), head=head, witness=witness, unreadable=True)
 
     def _commit(self, stored: _Stored, row: Row) -> None:
         """Make a row and its head durable, the row first."""
@@ -188,22 +235,28 @@ class Ledger:
                 # innocent; one that a crash left a row behind must not come to be two behind.
                 last = Head(number=stored.last.number, hash=stored.last.hash, charges=charges_of(stored.rows))
                 write_private(self._head, last.to_bytes())
+            mark(self._folder / LOCK_FILE)
             create_private(self._path)
             with closing(connect(self._path)) as database:
                 insert_row(database, row)
-                staged = stage(self._head, head.to_bytes())
+                staged = [(stage(path, head.to_bytes()), path) for path in self._heads()]
                 database.execute("COMMIT")
-            staged.replace(self._head)
-            sync_folder(self._folder)
+            for new, path in staged:
+                new.replace(path)
+                sync_folder(path.parent)
         except (OSError, sqlite3.Error) as error:
             with suppress(OSError):
                 self._sweep()
             raise _not_durable(self._path, error) from None
 
+    def _heads(self) -> tuple[Path, ...]:
+        """The head, then its copy outside."""
+        return (self._head,) if self._witness is None else (self._head, self._witness)
+
     def _sweep(self) -> None:
         """Remove what an interrupted writer has left; only one writer is ever here."""
-        for name in (HEAD_FILE, LEDGER_FILE):
-            for left in self._folder.glob(f".{name}.*"):
+        for path in (self._path, *self._heads()):
+            for left in path.parent.glob(f".{path.name}.*"):
                 left.unlink()
 
     def _begin_anew(self, row: Row) -> None:
@@ -215,14 +268,16 @@ class Ledger:
             insert_row(database, row)
             database.execute("COMMIT")
         journal = self._path.with_name(f"{LEDGER_FILE}-journal")
-        for path, name in ((self._path, f"{kept}.sqlite"), (self._head, f"{kept}.head"), (self._old, f"{kept}.jsonl")):
+        for path in (self._path, self._old, *self._heads()):
             if path.exists():
-                keep_as(path, self._folder / name)
+                keep_as(path, path.with_name(f"{kept}{path.suffix}"))
         if journal.exists():  # it would be rolled back into the new database
             journal.replace(self._folder / f"{kept}.sqlite-journal")
         fresh.replace(self._path)
         sync_folder(self._folder)
-        write_private(self._head, Head(number=row.number, hash=row.hash, charges=row.charges()).to_bytes())
+        mark(self._folder / LOCK_FILE)
+        for path in self._heads():
+            write_private(path, Head(number=row.number, hash=row.hash, charges=row.charges()).to_bytes())
         self._old.unlink(missing_ok=True)
 
     def _import(self) -> None:
@@ -230,7 +285,8 @@ class Ledger:
         stored, (charges, damaged) = self._read(), self._old_charges()
         if damaged:
             raise _refusal(self._old, "a damaged line", f"restore the file; if there is none, {_ACCEPT}")
-        if charges and not stored.unreadable and not stored.rows and stored.head in (None, EMPTY_HEAD):
+        unknown = stored.head in (None, EMPTY_HEAD) and stored.witness is None
+        if charges and not stored.unreadable and not stored.rows and unknown:
             row = next_row(EMPTY_HEAD, now=int(self._clock()), kind=RowKind.IMPORTED, charges=charges, note=OLD_FILE)
             self._commit(stored, row)
         self._whole()
@@ -249,6 +305,17 @@ class Ledger:
             except (ValueError, TypeError, ConfigError):
                 damaged = True
         return charges, damaged
+
+
+def _head_in(path: Path) -> Head | None:
+    with suppress(OSError, ConfigError):
+        return Head.from_bytes(path.read_bytes())
+    return None
+
+
+def _unpaid(paid: Sequence[Charge], charges: Sequence[Charge]) -> str | None:
+    missing = next((charge for charge in paid if charge not in charges), None)
+    return Finding.UNPAID.text(missing.round, missing.run_id) if missing is not None else None
 
 
 def _readable(rows: Sequence[Row]) -> list[Charge]:

@@ -79,6 +79,15 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
+def mark(path: Path) -> None:
+    """Make a file that is empty say that a ledger was begun, on disk when this returns."""
+    with path.open("ab") as file:
+        if file.tell() == 0:
+            file.write(b"begun\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
 def keep_as(path: Path, name: Path) -> None:
     """A second name for a file. One of that name that is there already is kept."""
     with suppress(FileExistsError):

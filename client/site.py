@@ -30,20 +30,29 @@ from client.keystore import LOST, SECRET_BYTES, read_public, read_secret, write_
 from client.ledger import Ledger
 from client.release import RELEASE_PURPOSE, OpenRelease
 from client.state import PREKEYS_PURPOSE, RunState
+from learning.leftovers import remove_copies
 from learning.storage import make_private_dir, write_note, write_private
 from privacy.errors import ConfigError
 from privacy.sealing import Identity, PublicIdentity
 
+TABLES_DIR = "tables"
+"""Below the state: where earlier releases wrote records in the clear."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """An opened site. Hold it for one message; nothing in it is shown by its representation."""
+    """An opened site. Hold it for one message; nothing in it is shown by its representation.
+
+    `simulated`: whoever asks the job holds the records too, and is told of a refusal what was found in them. Nothing
+    that a job or a `site.toml` says makes a site simulated.
+    """
 
     home: Path
     config: SiteConfig
     identity: Identity
     coordinator: PublicIdentity
     secret: bytes
+    simulated: bool = False
 
     def __repr__(self) -> str:
         return f"Site({self.config.id})"
@@ -58,7 +67,7 @@ class Site:
         return self.config.data[self.config.accept.data]
 
     def ledger(self) -> Ledger:
-        return Ledger(self.state)
+        return Ledger.of_site(self.home)
 
     def release(self) -> OpenRelease:
         return OpenRelease(self.state, self.subkey(RELEASE_PURPOSE))
@@ -74,7 +83,7 @@ class Site:
         return derived
 
     def progress(self, round_number: int, stage: str, done: int, total: int) -> None:
-        """Leave a note of how far a round is, for whoever watches this machine. Numbers of the plan, not of records."""
+        """Leave a note of how far a round is, for whoever watches this machine; `client.link.progress` tells of it."""
         note = {"round": round_number, "stage": stage, "done": done, "total": total}
         write_note(self.state / "progress.json", note)
 
@@ -108,11 +117,12 @@ def pinned_coordinator(home: Path) -> PublicIdentity:
 
 
 def open_site(home: Path) -> Site:
-    """Open a site's folder.
+    """Open a site's folder. What an earlier release left of records in the clear is removed.
 
     Raises: ConfigError when a file is missing or malformed, or when others may read the keys.
     """
     config = read_site(home)
+    remove_copies(home / STATE_DIR / TABLES_DIR)
     return Site(
         home=home,
         config=config,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.budget import site_limit_of
-from client.config import STATE_DIR, SiteConfig
+from client.config import SiteConfig
 from client.ledger import Ledger
 from client.roster import approved
 from privacy.dp import Attempt, Charge, MemoryLedger, SharedNoise, charge_release, site_epsilon
@@ -75,7 +75,7 @@ def quote_sums(home: Path, config: SiteConfig, job: Job) -> SumsQuote:
     noise = secagg_plan(job, Cohort(weights=dict.fromkeys(names, 1)), _dimensions(job)).noise
     if noise is None:
         raise ConfigError(f"job {job.name}", expected="noise in its sums", found="none")
-    before, data, limit = Ledger(home / STATE_DIR).charges(), config.accept.data, site_limit_of(config)
+    before, data, limit = Ledger.of_site(home).charges(), config.accept.data, site_limit_of(config)
     one = _charge_of(noise, Attempt(dataset_id=data, job_id=job.digest(), run_id="planned", round=1))
 
     def joint(sums: int) -> float:

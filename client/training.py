@@ -9,13 +9,16 @@ from torch import nn
 from client.charging import claim
 from client.data import training_examples
 from client.guard import Granted
+from client.refusals import UnfitError
 from client.release import arrays_digest
 from client.site import Site
+from learning import private
 from learning.model import get_state, set_state
 from learning.sharded import Round, train_on_devices
 from learning.storage import write_json
 from learning.tasks import task_of
 from learning.training import train_round, training_devices
+from privacy.errors import TrainingError
 from protocol.messages import TRAIN
 from protocol.payload import Arrays
 from protocol.plans import model_plan, training_plan
@@ -50,6 +53,15 @@ def train_update(site: Site, granted: Granted, state: Arrays) -> dict[str, NDArr
     update = _difference(model, state)
     site.release().finish(release, arrays_digest(update))
     return update
+
+
+def refuse_unfit(granted: Granted) -> None:
+    """Returns only if the job's model can be trained privately; no record is read. Raises: UnfitError."""
+    try:
+        private.refuse_unfit(model_plan(granted.job, granted.base))
+    except TrainingError as error:
+        found = {"expected": error.expected, "found": error.found, "remedy": error.remedy}
+        raise UnfitError(error.problem, **found) from None
 
 
 def _difference(model: nn.Module, before: Arrays) -> dict[str, NDArray[np.float32]]:

@@ -1,8 +1,9 @@
 """Records at a site: CSV, TSV, JSONL or Parquet becomes a table of strings, checked in full before anything is spent.
 
-One pass over the file checks every row and writes an Arrow file, which Hugging Face `datasets` maps into memory: a
-table may be larger than memory, and only label numbers are held in it. The Arrow file loses its name as soon as it is
-mapped, so no copy of a record outlives the process, whatever ends it. No network is used.
+One pass over the file checks every row and keeps it in memory, as compact Arrow batches under a Hugging Face `Dataset`.
+Nothing of it is written to any disk, under a name or without one: no copy of a record outlives the process, whatever
+ends it. What is held is about as large as the columns that are used; the texts of a site are held as a whole to be
+tokenised anyway. No network is used.
 
 Rows are named by number, counted from 1 without the header (in JSONL: by line). Errors show names of columns, numbers
 and byte offsets; they show no text, no label and no identifier.
@@ -12,9 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
-import tempfile
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,12 +22,13 @@ from typing import NoReturn
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
+from datasets.table import InMemoryTable
 from numpy.typing import NDArray
 
 from learning.entities import Entity, read_entities
+from learning.leftovers import remove_copies
 from learning.rows import MAX_TEXT_CHARS, Columns, Fault, Row, Source
-from learning.storage import NO_ROOM
-from privacy.errors import ConfigError, DataError, DiskError
+from privacy.errors import ConfigError, DataError
 
 __all__ = ["MAX_LABELS", "MAX_TEXT_CHARS", "Columns", "Fault", "Table", "open_table"]
 
@@ -116,35 +115,27 @@ def open_table(path: Path, columns: Columns, *, cache_dir: Path, labels: Sequenc
 
     CSV and TSV: UTF-8 (a byte order mark is read over), a header line, RFC 4180 quoting with a comma or a tab. JSONL:
     one object a line; blank lines are passed over; null, missing and "" are the same. Numbers, booleans and dates
-    become strings; nested values of `linked` are spread over dotted names. `cache_dir`: only for its owner (0700), made
-    if it is not there; it needs room for one more copy of the data. `labels`: the job's, or None to take those that are
-    there.
+    become strings; nested values of `linked` are spread over dotted names. `cache_dir`: where earlier releases wrote a
+    copy of the data; what one that was killed left there is removed, and nothing is written. `labels`: the job's, or
+    None to take those that are there.
 
     Raises: DataError when the file is missing, empty, of another kind, not UTF-8 or broken, when a column is missing,
     when a row cannot be used, when there is none, or when `labels` is None and the column holds fewer than two labels
-    or more than 1,000; ConfigError when others may enter `cache_dir`, when `labels` are given and no column for them,
-    or when they are none or repeat; DiskError when the disk of `cache_dir` is full.
+    or more than 1,000; ConfigError when `labels` are given and no column for them, or when they are none or repeat.
     Edge cases: a site that holds one of the job's labels only is no error.
     """
     _check_labels(labels, columns)
-    _check_private(cache_dir)
+    remove_copies(cache_dir)
     source = Source(path, columns)
     checker = _Checker(columns, labels)
     try:
-        dataset = _convert(checker.usable(source.rows()), cache_dir)
+        dataset = _held(checker.usable(source.rows()))
     except UnicodeDecodeError:
         raise DataError(f"{path.name} is broken", expected="strings in UTF-8") from None
     except pa.ArrowException:
         raise DataError(f"{path.name} is broken", expected=f"a {path.suffix.lower()} file") from None
     except OSError as error:
-        if error.errno in NO_ROOM:
-            raise DiskError(
-                f"the cache folder {cache_dir}",
-                expected="room for one more copy of the data",
-                found=error.strerror,
-                remedy="make room, then run it again",
-            ) from None
-        raise DataError(f"{path.name} could not be read into the cache", found=error.strerror) from None
+        raise DataError(f"{path.name} could not be read", found=error.strerror) from None
     checker.refuse_faults(path.name)
     return checker.table(path.name, dataset)
 
@@ -238,16 +229,10 @@ class _Checker:
         return Table(dataset, rank_of_id[found], tuple(ranked))
 
 
-def _convert(records: Iterable[_Record], cache_dir: Path) -> Dataset:
-    """Write records to an Arrow file, map it, and take its name away: the mapping alone keeps it."""
-    handle, name = tempfile.mkstemp(suffix=".arrow", dir=cache_dir)  # mode 0600
-    try:
-        with os.fdopen(handle, "wb") as file, pa.ipc.new_stream(file, _SCHEMA) as writer:
-            for batch in _batches(records):
-                writer.write_batch(pa.record_batch(list(zip(*batch, strict=True)), schema=_SCHEMA))
-        return Dataset.from_file(name)
-    finally:
-        Path(name).unlink()
+def _held(records: Iterable[_Record]) -> Dataset:
+    """Records in memory. Without a fingerprint of its own a `Dataset` would hash all of them for one."""
+    batches = [pa.record_batch(list(zip(*batch, strict=True)), schema=_SCHEMA) for batch in _batches(records)]
+    return Dataset(InMemoryTable(pa.Table.from_batches(batches, schema=_SCHEMA)), fingerprint="records")
 
 
 def _batches(
@@ -303,15 +288,3 @@ def _check_labels(labels: Sequence[str] | None, columns: Columns) -> None:
         raise ConfigError("the job has labels and the data set no column for them", remedy="map the role label")
     if not labels or len(set(labels)) != len(labels):
         raise ConfigError("the labels of the job", expected="one or more, each once")
-
-
-def _check_private(cache_dir: Path) -> None:
-    cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    mode = stat.S_IMODE(cache_dir.stat().st_mode)
-    if mode & 0o077:
-        raise ConfigError(
-            f"the cache folder {cache_dir} is open to others",
-            expected="mode 0700",
-            found=f"{mode:04o}",
-            remedy="chmod 700 it",
-        )

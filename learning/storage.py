@@ -82,12 +82,17 @@ def remove_private(path: Path) -> None:
 def write_note(path: Path, value: object) -> None:
     """Replace a small JSON file for its owner alone, whole or not at all, without waiting for the disk.
 
-    For notes that mean nothing after a crash, such as progress.
+    For notes that mean nothing after a crash, such as progress. One that cannot be written leaves nothing beside it.
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        json.dump(value, stream)
-    Path(name).replace(path)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            json.dump(value, stream)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, value: object) -> None:

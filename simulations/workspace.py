@@ -145,7 +145,8 @@ def published_size(units: int) -> int:
 
 def find_simulated_site(root: str, context: Context) -> Site:
     """The simulated site of a Flower node: the engine numbers its nodes from 0."""
-    return open_site(Path(root) / "sites" / f"site-{int(context.node_config['partition-id']) + 1:02d}")
+    site = open_site(Path(root) / "sites" / f"site-{int(context.node_config['partition-id']) + 1:02d}")
+    return replace(site, simulated=True)
 
 
 def regrant(workspace: Workspace) -> None:

@@ -131,7 +131,7 @@ def test_a_site_goes_on_from_the_ledger_that_an_earlier_version_left(tmp_path, t
     for _ in range(2):
         assert outcome_of(drawn_afresh(federation)).status == "done"
     state, charges = federation.home(SITE) / "state", federation.charges(SITE)
-    for name in ("ledger.sqlite", "ledger.head"):
+    for name in ("ledger.sqlite", "ledger.head", "ledger.lock", "../ledger.witness"):
         (state / name).unlink()
     (state / "ledger.jsonl").write_text("".join(json.dumps(asdict(c), sort_keys=True) + "\n" for c in charges))
     assert outcome_of(drawn_afresh(federation)).status == "done"
@@ -150,7 +150,7 @@ def test_data_sets_that_share_persons_are_one_budget(tmp_path, tiny_base):
         federation.run()
         state = federation.home(SITE) / "state"
         charges = [replace(charge, dataset_id="letters", run_id="before") for charge in federation.charges(SITE)]
-        for name in ("ledger.sqlite", "ledger.head"):
+        for name in ("ledger.sqlite", "ledger.head", "ledger.lock", "release", "../ledger.witness"):
             (state / name).unlink()
         for charge in charges:
             federation.site(SITE).ledger().append(charge)
@@ -163,7 +163,7 @@ def test_data_sets_that_share_persons_are_one_budget(tmp_path, tiny_base):
 
 @pytest.mark.parametrize(("asked", "told"), [((1, 2), False), ((1, 1, 2), False), ((2,), True)])
 def test_a_round_later_than_the_ledger_knows_leaves_a_word_in_the_log(tmp_path, tiny_base, caplog, asked, told):
-    """It is the one sign of a ledger set back together with its head; a site that missed rounds sees it too."""
+    """It is the one sign of a ledger set back with its head and its witness; a site that missed rounds sees it too."""
     federation = lone(tmp_path, tiny_base)
     federation.greet()
     for number in asked:

@@ -1,14 +1,18 @@
 """A round asked for again: the same release to the same bytes at no new cost, or another one with its own noise."""
 
+import re
+import shutil
 import stat
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from client.charging import accept_loss
 from client.release import OpenRelease, arrays_digest, examples_digest
 from privacy.dp import Release
-from privacy.errors import BudgetError, DataError
+from privacy.errors import BudgetError, ConfigError, DataError
 from protocol.messages import ARRAYS, TRAIN, Order
 from protocol.payload import arrays_record, record_arrays
 from tests.client.lone import SITE, lone, outcome_of
@@ -95,12 +99,119 @@ def test_the_next_round_has_other_noise_and_ends_the_release_before_it(federatio
     assert attempts(federation) == [(1, 0), (2, 0)]
 
 
-def test_a_release_whose_charge_is_not_on_the_ledger_is_not_resumed(federation):
-    one = asked(federation)
-    for name in ("ledger.sqlite", "ledger.head"):
-        (federation.home(SITE) / "state" / name).unlink()
-    assert has_noise_of_its_own(one, asked(federation))
+LEDGER = ("state/ledger.sqlite", "state/ledger.head")
+EVIDENCE = {
+    "the open release": ("state/ledger.lock", "ledger.witness"),
+    "the lock": ("state/release", "ledger.witness"),
+    "the witness": ("state/ledger.lock", "state/release"),
+    "all of it": (),
+}
+
+
+def refused_as_lost(federation, number, why="its charge|no ledger|its witness|charge is not on the ledger"):
+    before = federation.files(SITE)
+    said = outcome_of(federation.ask_round(number, SITE))
+    assert (said.status, said.code) == ("refused", "budget")
+    assert re.search(why, said.reason) and "--accept-loss" in said.reason
+    after = federation.files(SITE)
+    assert [after.get(name) for name in LEDGER] == [before.get(name) for name in LEDGER]
+
+
+@pytest.mark.parametrize("name", EVIDENCE)
+def test_attack_a_ledger_that_was_removed_with_its_head_is_not_one_of_nothing_spent(federation, name):
+    """Whichever one sign of it is left: what was spent does not start at 0 again, and nothing is drawn."""
+    asked(federation, 1)
+    asked(federation, 2)
+    for gone in (*LEDGER, *EVIDENCE[name]):
+        (federation.home(SITE) / gone).unlink()
+    for _ in range(2):
+        refused_as_lost(federation, 2)
+    with pytest.raises(BudgetError) if name != "the open release" else nullcontext():
+        federation.charges(SITE)
+
+
+@pytest.mark.parametrize("kept", [1, 0], ids=["a backup", "nothing"])
+def test_attack_a_state_that_was_restored_or_removed_as_a_whole_is_found_by_the_witness_outside_of_it(federation, kept):
+    state, early = federation.home(SITE) / "state", federation.root / "early"
+    for number in range(1, kept + 1):
+        asked(federation, number)
+    shutil.copytree(state, early)
+    asked(federation, kept + 1)
+    shutil.rmtree(state)
+    if kept:
+        shutil.copytree(early, state)
+    with pytest.raises(
+        BudgetError, match=f"ends at row {kept}, and its witness outside of the state knows row {kept + 1}"
+    ):
+        federation.charges(SITE)
+    accept_loss(federation.home(SITE))
+    assert attempts(federation) == [(number, 0) for number in range(1, kept + 2)]  # the witness knew all of them
+
+
+def test_an_acceptance_counts_the_charge_of_the_open_release_again(federation):
+    asked(federation, 1)
+    asked(federation, 2)
+    (_, second) = federation.charges(SITE)
+    for gone in (*LEDGER, *EVIDENCE["the open release"]):
+        (federation.home(SITE) / gone).unlink()
+    accepted = accept_loss(federation.home(SITE))
+    assert "round 2 of run run-1, whose charge is not on the ledger" in accepted.finding
+    assert list(federation.charges(SITE)) == [second]
+    one = asked(federation, 2)
+    assert attempts(federation) == [(2, 0)]  # and it is resumed under it
+    assert one.tobytes() == asked(federation, 2).tobytes()
+
+
+def test_a_release_whose_charge_nobody_can_tell_any_more_is_over_with_an_acceptance(federation):
+    asked(federation, 1)
+    for gone in (*LEDGER, "ledger.witness"):
+        (federation.home(SITE) / gone).unlink()
+    for plan in (federation.home(SITE) / "state" / "runs").glob("*/plan.json"):
+        plan.unlink()
+    assert "no ledger" in accept_loss(federation.home(SITE)).finding
+    assert opened(federation).read() is None
+    asked(federation, 1)
     assert attempts(federation) == [(1, 0)]
+
+
+def test_a_site_that_never_spent_has_nothing_to_accept_and_spends(federation):
+    """The greeting has left the state of a run, and a refused charge a lock: neither is evidence of spending."""
+    federation.grant(SITE, {"accept": {"min_sites": 1}, "privacy": {"epsilon": 0.5}})
+    assert outcome_of(federation.ask_round(1, SITE)).status == "refused"
+    federation.grant(SITE, {"accept": {"min_sites": 1}})
+    with pytest.raises(ConfigError, match="nothing amiss"):
+        accept_loss(federation.home(SITE))
+    asked(federation, 1)
+    assert attempts(federation) == [(1, 0)]
+
+
+def test_a_ledger_of_a_release_that_kept_no_witness_is_taken_and_gets_one(federation):
+    asked(federation, 1)
+    witness = federation.home(SITE) / "ledger.witness"
+    witness.unlink()
+    (federation.home(SITE) / "state" / "ledger.lock").write_bytes(b"")
+    asked(federation, 2)
+    head = (federation.home(SITE) / "state" / "ledger.head").read_bytes()
+    assert witness.read_bytes() == head and stat.S_IMODE(witness.stat().st_mode) == 0o600
+
+
+def test_a_damaged_witness_is_refused_and_made_anew_by_an_acceptance(federation):
+    asked(federation, 1)
+    witness = federation.home(SITE) / "ledger.witness"
+    witness.write_bytes(b"{")
+    refused_as_lost(federation, 2, "witness outside of the state cannot be read")
+    accept_loss(federation.home(SITE))
+    assert attempts(federation) == [(1, 0)]
+    asked(federation, 2)
+
+
+def test_the_witness_of_another_site_is_refused(federation, tmp_path, tiny_base):
+    other = lone(tmp_path / "other", tiny_base, job=JOB)
+    other.greet()
+    for each in (federation, other):
+        asked(each, 1)
+    (other.home(SITE) / "ledger.witness").replace(federation.home(SITE) / "ledger.witness")
+    refused_as_lost(federation, 2, "row 1 is not the one that the ledger's witness")
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"", None], ids=["cut", "empty", "gone"])

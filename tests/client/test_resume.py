@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from client.ledger import WITNESS_FILE
 from client.site import open_site
 from privacy.dp import Charge, Release
 from tests.client.lone import GRANTS_ONE, SITE, lone
@@ -36,8 +37,9 @@ class Trial:
         self.untouched = federation.home(SITE)
         warm = self.copy(self.untouched)  # the records are prepared, the plan is frozen, nothing is charged
         self.live(warm)
-        for name in ("release", "ledger.sqlite", "ledger.head", "progress.json", "hidden.json"):
+        for name in ("release", "ledger.sqlite", "ledger.head", "ledger.lock", "progress.json", "hidden.json"):
             (warm / "state" / name).unlink()
+        (warm / WITNESS_FILE).unlink()
         self.prepared = warm
 
     def copy(self, home: Path) -> Path:

@@ -19,6 +19,7 @@ from learning.storage import (
     write_private,
 )
 from privacy.errors import ConfigError
+from tests.client.ledgers import no_file_grows_past
 
 
 def _mode(path: Path) -> int:
@@ -193,4 +194,18 @@ def test_a_note_replaces_the_one_before_for_its_owner_alone_and_leaves_nothing_b
     write_note(path, {"done": 2})
     assert json.loads(path.read_text(encoding="utf-8")) == {"done": 2}
     assert path.stat().st_mode & 0o777 == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["progress.json"]
+
+
+@pytest.mark.parametrize("fault", ["no room", "no value for JSON"])
+def test_a_note_that_cannot_be_written_leaves_the_one_before_and_nothing_beside_it(tmp_path: Path, fault: str) -> None:
+    path = tmp_path / "progress.json"
+    write_note(path, {"done": 1})
+    if fault == "no room":
+        with no_file_grows_past(0), pytest.raises(OSError):
+            write_note(path, {"done": 2})
+    else:
+        with pytest.raises(TypeError):
+            write_note(path, {"done": object()})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"done": 1}
     assert [entry.name for entry in tmp_path.iterdir()] == ["progress.json"]

@@ -31,8 +31,8 @@ from tests.tiny_base import TinyBase
 class Scene:
     """A coordinator's server and two sites that are real but for their daemons, which tests start."""
 
-    def __init__(self, world: World, federation: Federation) -> None:
-        self.world, self.federation = world, federation
+    def __init__(self, world: World, federation: Federation, app: str) -> None:
+        self.world, self.federation, self.app = world, federation, app
         self.server, self.record = world.server(), RunRecord()
         self.presence = Presence(link_folder(world.coordinator))
         self.store = world.store()
@@ -44,11 +44,12 @@ class Scene:
         self.presence.close()
 
     def daemon(self, site: str) -> Daemon:
-        """The site's daemon with its gate and the product's app in a worker of its own."""
+        """The site's daemon with its gate and the app in a worker of its own."""
         home = self.federation.home(site)
         config = replace(
             self.world.config(site, self.server.port),
-            worker=WorkerCommand(home=home, site=site, app=SITE_APP),
+            worker=WorkerCommand(home=home, site=site, app=self.app),
+            progress=home / "state" / "progress.json",
             hold=Gate(home),
         )
         daemon = Daemon(config)
@@ -102,13 +103,13 @@ class Scene:
 
 
 @contextlib.contextmanager
-def a_scene(root: Path, base: TinyBase, *, job: Settings | None = None) -> Iterator[Scene]:
-    """Two sites, `site-01` and `site-02`, that take the job."""
+def a_scene(root: Path, base: TinyBase, *, job: Settings | None = None, app: str = SITE_APP) -> Iterator[Scene]:
+    """Two sites, `site-01` and `site-02`, that take the job; `app`: what their workers run."""
     federation = Federation(root, base, sites=2, job=job)
     world = World(root=root)
     world.add("site-01", "site-02")
     with world:
-        scene = Scene(world, federation)
+        scene = Scene(world, federation, app)
         try:
             yield scene
         finally:

@@ -207,9 +207,10 @@ class _Acting(GridLayer):
 
 
 def disk(federation, site):
-    """All that a site remembers, but for which request was its last one: that it was asked is remembered."""
+    """All that a site remembers, but for its last request, the event log and why it last refused: these it keeps."""
     return {
         name: data
         for name, data in federation.files(site).items()
-        if not name.endswith(("/replay", "lock", "progress.json"))
+        if not name.endswith(("/replay", "/noted.json", "lock", "progress.json", "refused.json"))
+        and "/events.jsonl" not in name
     }

@@ -206,7 +206,7 @@ def test_an_update_that_cannot_be_masked_leaves_in_no_form(liar, update):
 
     attempt = liar.attempt("share")
     keep_instead(liar.federation, ONE, update)
-    attempt.refused(ONE, Step.MASK, attempt.deliveries[ONE].to_bytes(), match="cannot be masked", code="failed")
+    attempt.refused(ONE, Step.MASK, attempt.deliveries[ONE].to_bytes(), match="the site's work failed", code="failed")
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "empty"])

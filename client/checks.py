@@ -157,6 +157,7 @@ def _grants(config: SiteConfig, section: DataSection) -> dict[str, object]:
     return {
         "published size": section.published_size,
         "epsilon over all jobs": config.privacy.epsilon,
+        "epsilon of one job": config.privacy.most_of_one_job,
         "least profile": config.anonymisation.profile,
         "fewest sites": config.accept.min_sites,
         "without privacy": config.accept.without_privacy,

@@ -58,9 +58,12 @@ class AcceptSection(_Section):
 
 
 class PrivacySection(_Section):
-    """What the site's data may cost, over all jobs."""
+    """What the site's data may cost, in one job and over all."""
 
-    epsilon: float = Field(8.0, gt=0, description="most epsilon that is ever spent on a data set")
+    epsilon: float = Field(8.0, gt=0, description="most epsilon that is ever spent on a data set, over all jobs")
+    job_epsilon: float | None = Field(
+        None, gt=0, description="most epsilon that one job may ask for, at most epsilon; without this line: as much"
+    )
     delta: float = Field(1e-5, gt=0, lt=0.1, description="delta at which it is counted")
     site_epsilon: float = Field(
         0.0,
@@ -71,6 +74,17 @@ class PrivacySection(_Section):
     shared: tuple[Annotated[tuple[Name, ...], Field(strict=False)], ...] = Field(
         (), description='groups of data sets that hold the same persons, each one budget: [["a", "b"]]', strict=False
     )
+
+    @model_validator(mode="after")
+    def _one_job_is_within_all(self) -> Self:
+        if self.most_of_one_job > self.epsilon:
+            raise ValueError(f"job_epsilon: expected at most epsilon, {self.epsilon:g}; found {self.most_of_one_job:g}")
+        return self
+
+    @property
+    def most_of_one_job(self) -> float:
+        """The most epsilon that one job may ask for."""
+        return self.epsilon if self.job_epsilon is None else self.job_epsilon
 
 
 class SecAggSection(_Section):
@@ -121,6 +135,9 @@ class DataSection(_Section):
         ge=1, description="the size that the site makes public: its number of units, rounded by hand, never recounted"
     )
     rows: str = Field("", description="a .npy file with the row positions to train on; empty: the training split")
+    unit: Literal["", "record"] = Field(
+        "", description='"record" lets a job hide single records though columns.unit is named; empty: whole units alone'
+    )
     columns: ColumnsSection = ColumnsSection()
 
 

@@ -6,7 +6,7 @@ from client.config import SiteConfig
 from learning.base import MINILM_SHA256, Base
 from privacy.anonymise import load_profile
 from privacy.errors import PolicyRefusal
-from protocol.job import NO_PROFILE, Job
+from protocol.job import NO_PROFILE, RECORD_UNIT, Job
 from protocol.secagg import least_sites
 
 
@@ -72,12 +72,29 @@ def _noise_reasons(job: Job, site: SiteConfig) -> list[str]:
 def _privacy_reasons(job: Job, site: SiteConfig) -> list[str]:
     if not job.privacy.enabled:
         return [] if site.accept.without_privacy else ["differential privacy is demanded, the job turns it off"]
-    reasons = []
-    if job.privacy.epsilon > site.privacy.epsilon:
-        reasons.append(f"epsilon up to {site.privacy.epsilon:g} is granted, the job asks for {job.privacy.epsilon:g}")
+    reasons = [*epsilon_reasons(job, site), *_unit_reasons(job, site)]
     if job.privacy.delta > site.privacy.delta:
         reasons.append(f"delta up to {site.privacy.delta:g} is granted, the job asks for {job.privacy.delta:g}")
     return reasons
+
+
+def _unit_reasons(job: Job, site: SiteConfig) -> list[str]:
+    """A site that names the column of its persons grants noise for a person: one has more records than one."""
+    section = site.data.get(site.accept.data)
+    column = section.columns.unit if section is not None and section.unit != RECORD_UNIT else None
+    if column is None or job.privacy.unit != RECORD_UNIT:
+        return []
+    return [f"the unit {column} is demanded, the job protects a {RECORD_UNIT} (privacy.unit)"]
+
+
+def epsilon_reasons(job: Job, site: SiteConfig) -> list[str]:
+    """Why the site grants no job of that epsilon, whatever its ledger has left; empty: it grants one."""
+    asked, granted = job.privacy.epsilon, site.privacy
+    if asked > granted.epsilon:
+        return [f"epsilon up to {granted.epsilon:g} is granted, the job asks for {asked:g}"]
+    if asked > granted.most_of_one_job:
+        return [f"epsilon up to {granted.most_of_one_job:g} is granted to one job, the job asks for {asked:g}"]
+    return []
 
 
 def effective_profile(job: Job, site: SiteConfig) -> str | None:

@@ -6,16 +6,23 @@ An addition, or a site with other keys, waits until the administrator has compar
 
 from __future__ import annotations
 
+import hashlib
+import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.admission import log_of
 from client.site import Site
 from learning.storage import make_private_dir, write_private
 from privacy.errors import ConfigError, PolicyRefusal
 from privacy.secagg import Roster
+from protocol.eventlog import Detail
 from protocol.secagg import parse_roster, roster_text
 
 APPROVED_FILE = "roster.json"
+APPROVE = "roster.approve"
+"""The word of the event log."""
 PROPOSED_FILE = "roster.proposed.json"
 
 
@@ -58,6 +65,13 @@ def approve(home: Path, roster: Roster) -> None:
     (home / "state" / PROPOSED_FILE).unlink(missing_ok=True)
 
 
+def noted(old: Roster | None, new: Roster) -> dict[str, Detail]:
+    """What the event log says of a roster that comes in force: its SHA-256, its sites, and how many changed how."""
+    counts = Counter(change.what.replace(" ", "_") for change in changes(old, new))
+    digest = hashlib.sha256(roster_text(new).encode()).hexdigest()
+    return {"digest": digest, "sites": len(new.sites), **counts}
+
+
 def agreed_roster(site: Site) -> Roster:
     """The approved roster. Raises: PolicyRefusal when there is none."""
     roster = approved(site.home)
@@ -91,6 +105,8 @@ def consider(site: Site, offer: Roster | None) -> Roster:
     except PolicyRefusal:
         write_private(make_private_dir(site.state) / PROPOSED_FILE, (roster_text(offer) + "\n").encode())
         raise
+    details = {**noted(current, _with_me(site, offer)), "by": "the site: it only leaves sites out"}
+    log_of(site, site.identity, time.time).append("coordinator", APPROVE, str(offer.epoch), details)
     approve(site.home, _with_me(site, offer))
     return offer
 

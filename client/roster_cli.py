@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from client.config import read_site
-from client.roster import Change, approve, approved, changes, proposed
+from client.config import EVENTS_FILE, STATE_DIR, read_site
+from client.jobs_cli import ADMINISTRATOR
+from client.link.membership import read_identity
+from client.roster import APPROVE, Change, approve, approved, changes, noted, proposed
 from privacy.errors import ConfigError
 from privacy.secagg import Roster
 from protocol.console import add_json, answer
+from protocol.eventlog import EventLog
 from protocol.secagg import parse_roster
 
 
@@ -53,6 +57,8 @@ def run_approve(arguments: argparse.Namespace) -> int:
     found = changes(approved(home), new)
     if not arguments.yes and not _agreed(found):
         raise ConfigError("nothing was approved", remedy="compare the fingerprints with each site, then answer yes")
+    log = EventLog(home / STATE_DIR / EVENTS_FILE, read_identity(home), clock=time.time)
+    log.append(ADMINISTRATOR, APPROVE, str(new.epoch), noted(approved(home), new))
     approve(home, new)
     lines = [*map(_line, found), f"approved: {len(new.sites)} sites, epoch {new.epoch}"]
     answer(arguments, {"approved": _values(new), "changes": [vars(change) for change in found]}, lines)

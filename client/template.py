@@ -19,7 +19,9 @@ _COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class NewSite:
-    """What an administrator says of a new site; a column that is empty has the name that a job gives it."""
+    """What an administrator says of a new site; a column that is empty has the name that a job gives it, and an epsilon
+    that is None the default.
+    """
 
     id: str
     data: str
@@ -27,6 +29,7 @@ class NewSite:
     text: str = ""
     label: str = ""
     unit: str = ""
+    epsilon: float | None = None
 
 
 def site_template(site: NewSite) -> str:
@@ -35,7 +38,7 @@ def site_template(site: NewSite) -> str:
     lines = [*comment_lines(_TITLE), "", *comment_lines("the site's id, as the coordinator's roster names it")]
     lines.append(f"id = {toml_value(site.id)}")
     lines += section_lines("accept", AcceptSection, {})
-    lines += section_lines("privacy", PrivacySection, {})
+    lines += section_lines("privacy", PrivacySection, {} if site.epsilon is None else {"epsilon": site.epsilon})
     lines += section_lines("secagg", SecAggSection, {})
     lines += section_lines("anonymisation", AnonymisationSection, {})
     own = {"path": site.data, "published_size": site.published_size}

@@ -108,6 +108,18 @@ class DiskError(CloisterError):
     exit_code = 11
 
 
+class NotRunningError(CloisterError):
+    """The process that was asked for is not running: whoever runs the machine starts it."""
+
+    exit_code = 12
+
+
+class RunningError(CloisterError):
+    """What may run once is running already. Nothing was touched."""
+
+    exit_code = 13
+
+
 def place_of(error: BaseException) -> str:
     """Where an error came from, as type and file:line, without its text, which could hold a record, or any value."""
     frames = traceback.extract_tb(error.__traceback__ or sys.exc_info()[2])[-_FRAMES:]

@@ -21,6 +21,8 @@ from learning.storage import DISK_FAULTS
 from privacy.errors import CloisterError, ConfigError, DiskError
 
 INTERRUPTED = 130
+LOOPBACK = "127.0.0.1"
+"""Where a page of figures is served unless somebody says otherwise: it asks nobody who they are."""
 _PATHS = frozenset(
     {
         errno.ENOENT,
@@ -93,6 +95,15 @@ def answer(arguments: argparse.Namespace, values: Mapping[str, object], lines: S
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add `--json`, which `answer` reads."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def add_metrics_address(parser: argparse.ArgumentParser) -> None:
+    """Add `--metrics-address`, where the page of figures is served; `--metrics-port` turns it on."""
+    parser.add_argument(
+        "--metrics-address",
+        default=LOOPBACK,
+        help=f"address of that page (default {LOOPBACK}); it has no login: whoever reaches it reads it",
+    )
 
 
 def add_command(commands: Any, name: str, about: str, run: Run, *, folder: str = "") -> argparse.ArgumentParser:

@@ -38,7 +38,11 @@ from protocol.eventlines import (
     one_line,
 )
 
-__all__ = ["Detail", "Event", "EventLog", "Head", "Verified", "read_events", "verify"]
+__all__ = ["Detail", "Event", "EventLog", "FullError", "Head", "Verified", "read_events", "verify"]
+
+
+class FullError(SealError):
+    """The disk takes no more. The log is as it was: the same event may be added when there is room."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +135,7 @@ class EventLog:
                 write_private(_head_path(self.path), head.signed(self._identity))
             except OSError:
                 os.ftruncate(handle, whole)
-                raise SealError(f"{self.path}", expected="room for an event", found="none that is durable") from None
+                raise FullError(f"{self.path}", expected="room for an event", found="none that is durable") from None
         finally:
             os.close(handle)
 

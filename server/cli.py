@@ -18,7 +18,7 @@ from typing import Any
 from learning.answers import answer_lines, read_texts
 from learning.options import TaskKind
 from privacy.errors import ConfigError
-from protocol.console import run_command
+from protocol.console import add_json, answer, run_command
 from protocol.job import read_job
 from protocol.template import job_template
 from server.coordinator_cli import register as register_coordinator
@@ -58,6 +58,7 @@ def _add_job(commands: Any) -> None:
     new.add_argument("file", type=Path, nargs="?", help="where to write it; not there yet (default: standard output)")
     new.add_argument("--task", choices=[kind.value for kind in TaskKind], default=TaskKind.CLASSIFY.value,
                      help="what is learned (default: classify)")  # fmt: skip
+    add_json(new)
     new.set_defaults(run=job_new)
     check = job.add_parser("check", help="read a job file and say what it asks for")
     check.add_argument("file", type=Path)
@@ -81,15 +82,16 @@ def _add_predict(commands: Any) -> None:
 def job_new(arguments: argparse.Namespace) -> int:
     """Write the template."""
     text = job_template(TaskKind(arguments.task))
+    values = {"file": None if arguments.file is None else str(arguments.file), "task": arguments.task, "job": text}
     if arguments.file is None:
-        sys.stdout.write(text)
+        answer(arguments, values, text.splitlines())
         return 0
     try:
         with arguments.file.open("x", encoding="utf-8") as stream:
             stream.write(text)
     except OSError as error:
         raise ConfigError(f"{arguments.file}", expected="a new file", found=error.strerror or "none") from None
-    sys.stdout.write(f"{arguments.file}\n")
+    answer(arguments, values, [str(arguments.file)])
     return 0
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import stat
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -179,8 +180,17 @@ def read_epoch(home: Path) -> int:
     return _validated(home / ROSTER_FILE, _Roster).epoch
 
 
-def add_site(home: Path, site: str, public: PublicIdentity, *, replace: bool = False) -> None:
+def add_site(
+    home: Path,
+    site: str,
+    public: PublicIdentity,
+    *,
+    replace: bool = False,
+    before: Callable[[], None] = lambda: None,
+) -> None:
     """Enter a site's public keys in the roster; on disk when this returns.
+
+    `before`: called once it is clear that the roster changes, before it does; what it raises leaves it as it was.
 
     Raises: ConfigError for an id that no site may have, for one that is there with other keys (unless `replace`), for
     keys of another site, and for one site more than a greeting can be sealed to. The roster is unchanged then.
@@ -204,6 +214,7 @@ def add_site(home: Path, site: str, public: PublicIdentity, *, replace: bool = F
     roster[site] = public
     if len(roster) > LARGEST_ROSTER:
         raise ConfigError(f"{path}", expected=f"at most {LARGEST_ROSTER} sites", found=f"{len(roster)}")
+    before()
     _write_roster(home, roster, read_epoch(home) + 1)
 
 

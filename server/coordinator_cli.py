@@ -63,10 +63,11 @@ def run_init(arguments: argparse.Namespace) -> int:
 
 def run_add_site(arguments: argparse.Namespace) -> int:
     """Enter a site; print its fingerprint and the number of sites."""
-    from server.coordinator import add_site, read_roster
+    from server.coordinator import read_roster
+    from server.link.membership import enter_site
 
     public = read_public(arguments.public)
-    add_site(arguments.dir, arguments.id, public, replace=arguments.replace)
+    enter_site(arguments.dir, arguments.id, public, replace=arguments.replace)
     count = len(read_roster(arguments.dir))
     values = {"site": arguments.id, "fingerprint": public.fingerprint(), "sites": count}
     lines = [f"{arguments.id}: {public.fingerprint()} (compare it with the site over the phone)", f"sites: {count}"]
@@ -76,9 +77,10 @@ def run_add_site(arguments: argparse.Namespace) -> int:
 
 def run_remove_site(arguments: argparse.Namespace) -> int:
     """Take a site off; print the number that is left."""
-    from server.coordinator import read_roster, remove_site
+    from server.coordinator import read_roster
+    from server.link.membership import strike_site
 
-    remove_site(arguments.dir, arguments.id)
+    strike_site(arguments.dir, arguments.id)
     count = len(read_roster(arguments.dir))
     answer(arguments, {"removed": arguments.id, "sites": count}, [f"{arguments.id} is off the roster; sites: {count}"])
     return 0

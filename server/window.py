@@ -22,20 +22,24 @@ LONGEST_WAIT_S = 0.1
 
 
 @runtime_checkable
-class KnowsIdle(Protocol):
-    """A host that knows which sites cannot take work now."""
+class KnowsSites(Protocol):
+    """A host that knows which sites cannot take work now, and to or from which of them something moves."""
 
     def idle(self, message_ids: Collection[str]) -> Collection[str]:
         """Those of the messages under way whose sites are not there, or wait for their hours or a person."""
+
+    def moving(self, message_ids: Collection[str], within_s: float) -> Collection[str]:
+        """Those of the messages under way that moved, they or their answers, in the last so many seconds."""
 
 
 class WindowGrid(GridLayer):
     """Yields replies as they arrive, with at most `width` messages under way.
 
     A message that gets no reply within `timeout` seconds of its own sending is given up: no reply is yielded for it.
-    Greetings all go out at once: they carry no model, and a site may take days to answer one, whose turn the others
-    must not wait for. For the same reason a message takes no place in the window while its host (`KnowsIdle`) says that
-    its site cannot take work now; one whose time comes is over the width until its answer is there.
+    One that its host (`KnowsSites`) sees move is given `timeout` seconds from when it last moved, however long that
+    takes. Greetings all go out at once: they carry no model, and a site may take days to answer one, whose turn the
+    others must not wait for. For the same reason a message takes no place in the window while its host says that its
+    site cannot take work now; one whose time comes is over the width until its answer is there.
     """
 
     def __init__(
@@ -73,11 +77,18 @@ class WindowGrid(GridLayer):
                 del reply  # while the next one is read, this one is its taker's alone
             more = more or arrived > 0  # a reply may be why one is sent once more
             if timeout is not None:
-                now = self._clock()
-                sent_at = {key: at for key, at in sent_at.items() if now - at < timeout}
+                sent_at = self._in_time(sent_at, timeout)
             wait = SHORTEST_WAIT_S if arrived else min(LONGEST_WAIT_S, wait * 1.5)
             if sent_at and not arrived:
                 self._sleep(wait)
+
+    def _in_time(self, sent_at: dict[str, float], timeout: float) -> dict[str, float]:
+        now = self._clock()
+        over = [key for key, at in sent_at.items() if now - at >= timeout]
+        if not over:
+            return sent_at
+        moving = self._host.moving(over, timeout) if self._host is not None else ()
+        return {key: at for key, at in sent_at.items() if now - at < timeout or key in moving}
 
     def _has_room(self, under_way: Collection[str]) -> bool:
         if len(under_way) < self._width:
@@ -85,7 +96,7 @@ class WindowGrid(GridLayer):
         return self._host is not None and len(under_way) - len(self._host.idle(under_way)) < self._width
 
 
-def _host_of(grid: Grid) -> KnowsIdle | None:
+def _host_of(grid: Grid) -> KnowsSites | None:
     while isinstance(grid, GridLayer):
         grid = grid.inner
-    return grid if isinstance(grid, KnowsIdle) else None
+    return grid if isinstance(grid, KnowsSites) else None

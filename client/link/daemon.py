@@ -18,14 +18,17 @@ from pathlib import Path
 from client.link.channel import Backoff, Coordinator, Link, LinkDownError, LinkRefusedError
 from client.link.desk import Case, Desk, Next
 from client.link.dial import CLOCK_REMEDY, likely_clock
+from client.link.hand import Hand
 from client.link.host import WorkerCommand, WorkerHost
 from client.link.progress import Told
+from client.link.standing import StatusNote
 from client.link.transfers import DamagedError, Transfers
 from client.link.waiting import AT_WORK, Waiting
-from learning.storage import NO_ROOM, make_private_dir, write_note
-from privacy.errors import ProtocolError
+from learning.storage import NO_ROOM, make_private_dir
+from privacy.errors import DiskError, ProtocolError
+from protocol.console import LOOPBACK
 from protocol.link import link_pb2 as pb
-from protocol.link.counters import Count, Counters, serve_metrics
+from protocol.link.counters import ALL, Count, Counters, Gauges, serve_metrics
 from protocol.link.logs import log
 from protocol.link.memory import keep_freed_memory
 from protocol.link.terms import Failure, Refused
@@ -35,6 +38,7 @@ ATTEMPTS = 3
 """How often a payload may arrive damaged before it is given up."""
 CLOCK_S = 300.0
 """A difference of the two clocks that is worth a warning."""
+_TRAIN = "train"  # `protocol.messages.TRAIN`, which would load Flower
 _OVER = frozenset({Refused.CLOSED, Refused.FOREIGN, Refused.OTHER})
 _HOPELESS = frozenset({Refused.SIZE, Refused.MALFORMED})
 
@@ -45,7 +49,8 @@ class DaemonConfig:
 
     `progress`: the file in which the site's work leaves a note of how far it is. `drain_s`: how long the worker may go
     on after the signal to stop. `idle_s`: how long a worker is kept when there is nothing to do. `metrics_port`: of the
-    Prometheus page on 127.0.0.1, None for no page. `sent`: told of each answer, and its bytes, before it leaves.
+    Prometheus page at `metrics_address`, None for no page; `gauges`: more values for it.
+    `sent`: told of each answer, and its bytes, before it leaves; on its DiskError the answer waits and is tried again.
     `stranger`: told when the coordinator does not know this site's certificate.
     `diagnose`: what a connection that was cut, by what gRPC says of it, has most likely to do with; empty: nothing.
     `hold`: why a task, whose request lies at a path once it was fetched, may not be worked yet; empty: it may.
@@ -58,21 +63,13 @@ class DaemonConfig:
     drain_s: float = 20.0
     idle_s: float = 60.0
     metrics_port: int | None = None
+    metrics_address: str = LOOPBACK
+    gauges: Gauges = field(default=dict)
     backoff: Callable[[], Backoff] = Backoff
     sent: Callable[[pb.Task, int], None] = field(default=lambda _task, _size: None)
     stranger: Callable[[], None] = field(default=lambda: None)
     hold: Callable[[pb.Task, Path], str] = field(default=lambda _task, _request: "")
     diagnose: Callable[[str], str] = likely_clock
-
-
-@dataclass
-class _Hand:
-    """A case in hand. `closed`: the coordinator wants no answer any more; `waits`: why it may not be worked yet."""
-
-    case: Case
-    closed: threading.Event = field(default_factory=threading.Event)
-    damaged: int = 0
-    waits: str = ""
 
 
 class Daemon:
@@ -85,10 +82,11 @@ class Daemon:
         self._desk, self._host = Desk(config.desk), WorkerHost(config.worker)
         self._transfers = Transfers(config.coordinator.timing.stall_s, self.counters)
         self._stopping, self._stop_at = threading.Event(), float("inf")
-        self._hands: dict[str, _Hand] = {}
-        self._current: _Hand | None = None
-        self._queue: queue.Queue[_Hand | None] = queue.Queue()
-        self._waiting: Waiting[_Hand] = Waiting()
+        self._hands: dict[str, Hand] = {}
+        self._current: Hand | None = None
+        self._queue: queue.Queue[Hand | None] = queue.Queue()
+        self._waiting: Waiting[Hand] = Waiting()
+        self._status = StatusNote(config.desk)
         self._line = threading.Condition()
         self._link: Link | None = None
         self._failure: BaseException | None = None
@@ -106,7 +104,7 @@ class Daemon:
         """
         keep_freed_memory()
         port = self._config.metrics_port
-        end_metrics = None if port is None else serve_metrics(self.counters, port)
+        end_metrics = None if port is None else serve_metrics(self.counters, port, self._config.metrics_address)
         for case in self._desk.cases():
             self._take(case)
         cases = threading.Thread(target=self._do_cases, name="link-cases")
@@ -139,6 +137,11 @@ class Daemon:
                 self._link.close()
             self._line.notify_all()
 
+    def fail(self, error: BaseException) -> None:
+        """Stop, and have `run` raise the error: something that the daemon cannot do without has ended. As `stop`."""
+        self._failure = error
+        self.stop()
+
     # The line.
 
     def _hold_the_line(self) -> None:
@@ -150,6 +153,7 @@ class Daemon:
                     backoff.succeeded()
                     while not self._stopping.is_set() and not link.stale:
                         self._news(link.work(list(self._hands)))
+                        self._status.seen()
             except (LinkDownError, LinkRefusedError) as error:
                 self._cut_off(error, backoff)
             finally:
@@ -196,7 +200,7 @@ class Daemon:
                 self._stopping.wait(1.0)
 
     def _take(self, case: Case) -> None:
-        hand = _Hand(case)
+        hand = Hand(case)
         self._hands[case.task.id] = hand
         log("task", {"task": case.task.id, "run": case.task.run, "kind": case.task.kind, "bytes": case.task.size})
         self._queue.put(hand)
@@ -216,8 +220,7 @@ class Daemon:
         try:
             self._cases_in_turn()
         except BaseException as error:  # noqa: BLE001 (raised again by `run`, in the other thread)
-            self._failure = error
-            self.stop()
+            self.fail(error)
 
     def _cases_in_turn(self) -> None:
         while not self._stopping.is_set():
@@ -233,7 +236,7 @@ class Daemon:
                 self._do(each)
                 self._current = None
 
-    def _do(self, hand: _Hand) -> None:
+    def _do(self, hand: Hand) -> None:
         """Bring one case to its end, however often the line is cut; return early only to stop."""
         backoff = self._config.backoff()
         while not self._stopping.is_set():
@@ -252,17 +255,20 @@ class Daemon:
                 self._refused(hand, error, backoff)
             except DamagedError:
                 self._damaged(hand)
+            except DiskError as error:
+                log("answer held back", {"task": hand.case.task.id, "why": str(error)}, logging.ERROR)
+                self._pause(hand, backoff.next())
             except OSError as error:
                 if error.errno not in NO_ROOM:
                     raise
                 self._give_up(hand, Failure.DISK)
 
-    def _step(self, hand: _Hand) -> bool:
+    def _step(self, hand: Hand) -> bool:
         """Do what the files say is next; True when the case is over."""
         case, task = hand.case, hand.case.task
         if self._held(hand):
             return False
-        match case.next():
+        match hand.next():
             case Next.FETCH:
                 link = self._linked()
                 self._host.start()
@@ -271,23 +277,26 @@ class Daemon:
             case Next.WORK:
                 self._work(hand)
             case Next.INTERRUPTED:
-                case.fail(Failure.INTERRUPTED)
+                hand.fail(Failure.INTERRUPTED)
             case Next.SEND:
                 answer = case.answered()
                 self._config.sent(task, answer.size)
                 self._transfers.upload(self._linked(), task.id, case.answer, answer, lambda _offset: None)
                 self.counters.add(Count.ANSWERS, self._config.coordinator.site)
+                if task.kind == _TRAIN:
+                    self.counters.add(Count.ROUNDS, ALL)
                 return True
             case Next.DECLINE:
-                self._linked().decline(task.id, case.failure)
-                self.counters.add(Count.FAILURES, case.failure.name.lower())
+                failure = hand.failure or case.failure
+                self._linked().decline(task.id, failure)
+                self.counters.add(Count.FAILURES, failure.name.lower())
                 return True
         return False
 
-    def _held(self, hand: _Hand) -> bool:
+    def _held(self, hand: Hand) -> bool:
         """Whether the case waits before it is fetched or worked; the coordinator is told when that has ended."""
         case, before = hand.case, hand.waits
-        asked = case.next() in {Next.FETCH, Next.WORK}
+        asked = hand.next() in {Next.FETCH, Next.WORK}
         hand.waits = self._config.hold(case.task, case.request) if asked else ""
         if before and not hand.waits:
             self._waiting.over(case.task.id)
@@ -295,7 +304,7 @@ class Daemon:
             self._note("connected")
         return bool(hand.waits)
 
-    def _put_by(self, hand: _Hand) -> None:
+    def _put_by(self, hand: Hand) -> None:
         """Look at it again soon, and do others meanwhile; a worker would hold memory for nothing."""
         self._host.kill()
         if self._waiting.put(hand.case.task.id, hand, hand.waits):
@@ -303,7 +312,7 @@ class Daemon:
             self._report(pb.Progress(task=hand.case.task.id, stage=pb.STAGE_WAITING, doing=hand.waits))
             self._note("connected" if self._ready() else "disconnected")
 
-    def _work(self, hand: _Hand) -> None:
+    def _work(self, hand: Hand) -> None:
         case, told = hand.case, Told(self._config.progress)
         case.begin()
         self._report(pb.Progress(task=case.task.id, stage=pb.STAGE_WORKING))
@@ -317,7 +326,7 @@ class Daemon:
         failure = self._host.work(case, go_on)
         if failure is not None:
             log("work failed", {"task": case.task.id, "failure": failure.name.lower()}, logging.ERROR)
-            case.fail(failure)
+            hand.fail(failure)
 
     def _report(self, progress: pb.Progress) -> None:
         """Reports are for people: one that is lost is not missed."""
@@ -340,7 +349,7 @@ class Daemon:
     def _ready(self) -> bool:
         return self._link is not None and self._link.version > 0
 
-    def _refused(self, hand: _Hand, error: LinkRefusedError, backoff: Backoff) -> None:
+    def _refused(self, hand: Hand, error: LinkRefusedError, backoff: Backoff) -> None:
         if error.refused is Refused.DIGEST:
             self._damaged(hand)
             return
@@ -354,23 +363,23 @@ class Daemon:
         else:
             self._pause(hand, backoff.next())
 
-    def _damaged(self, hand: _Hand) -> None:
+    def _damaged(self, hand: Hand) -> None:
         hand.damaged += 1
         log("damaged", {"task": hand.case.task.id, "times": hand.damaged}, logging.WARNING)
         if hand.damaged >= ATTEMPTS:
             self._give_up(hand, Failure.DAMAGED)
 
-    def _give_up(self, hand: _Hand, failure: Failure) -> None:
+    def _give_up(self, hand: Hand, failure: Failure) -> None:
         """There will be no answer, not even one that lies here already."""
-        hand.case.fail(failure)
+        hand.fail(failure)
         hand.case.answer.unlink(missing_ok=True)
 
-    def _forget(self, hand: _Hand) -> None:
+    def _forget(self, hand: Hand) -> None:
         hand.case.drop()
         self._waiting.over(hand.case.task.id)
         self._hands.pop(hand.case.task.id, None)
 
-    def _pause(self, hand: _Hand, seconds: float) -> None:
+    def _pause(self, hand: Hand, seconds: float) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end and not self._stopping.is_set() and not hand.closed.is_set():
             self._stopping.wait(min(0.2, seconds))
@@ -379,12 +388,11 @@ class Daemon:
 
     def _note(self, state: str, why: str = "") -> None:
         """Leave the state of the line for `cloister-site status`."""
-        note = {"state": state, "why": why[:300], "at": time.time(), "tasks": list(self._hands)}
-        note["waiting"] = self._waiting.reasons()
-        write_note(self._config.desk / "status.json", note)
+        self._status.leave(state, why, list(self._hands), self._waiting.reasons())
 
     def _gauges(self) -> dict[tuple[str, str], float]:
         return {
             ("tasks", "in_hand"): float(len(self._hands)),
             ("connected", "coordinator"): float(self._ready()),
+            **self._config.gauges(),
         }

@@ -6,6 +6,7 @@ that is under way has to stop; whoever opens a connection next reads the new pai
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from client.link.dial import CLOCK_REMEDY, VERSION, call, enrolment
 from client.link.enrol import check_own
 from client.link.membership import Membership, read_identity, read_membership, write_pair
-from privacy.errors import CloisterError, ProtocolError
+from privacy.errors import CloisterError, DiskError, ProtocolError
 from privacy.sealing import Identity
 from protocol.eventlog import EventLog
 from protocol.link import enrolment_pb2 as messages
@@ -127,7 +128,8 @@ class Renewer:
     def run(self, stop: threading.Event, renewed: Callable[[], None], failed: Callable[[CloisterError], None]) -> None:
         """Wait, renew, tell; until `stop` is set. A failed attempt is made again, later each time, with jitter.
 
-        `renewed` is told after each new pair: the next connection reads it. `failed`: of each attempt that failed.
+        `renewed` is told after each new pair: the next connection reads it. `failed`: of each attempt that failed, also
+        for want of room on the disk: the pair is the one before then, and there may be room the next time.
         """
         failures, schedule = 0, self._schedule()
         while not stop.wait(_pause_s(failures) if failures else min(LOOK_S, schedule.wait_s(self._clock()))):
@@ -141,14 +143,23 @@ class Renewer:
                 self._stranger.clear()
                 renewed()
                 _check_fresh(schedule, self._clock())
-            except CloisterError as error:
+            except (CloisterError, OSError) as error:
                 failures += 1
-                failed(error)
+                failed(_named(error))
                 continue
             failures = 0
 
     def _schedule(self) -> Schedule:
         return Schedule(certificate=read_membership(self._home).certificate, late=secrets.randbelow(1000) / 1000)
+
+
+def _named(error: CloisterError | OSError) -> CloisterError:
+    """An error of the system as one of ours, without its own text."""
+    if isinstance(error, CloisterError):
+        return error
+    found = os.strerror(error.errno) if error.errno else "an error of the system"
+    remedy = "make room, or look after the disk: it is tried again"
+    return DiskError("the next certificate", expected="a disk that takes it", found=found, remedy=remedy)
 
 
 def _check_fresh(schedule: Schedule, now: float) -> None:

@@ -8,13 +8,22 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from client.config import EVENTS_FILE, STATE_DIR
-from privacy.errors import CloisterError, ConfigError
-from protocol.console import add_json, answer
+from learning.storage import DISK_FAULTS
+from privacy.errors import CloisterError, DiskError, NotRunningError
+from protocol.console import add_json, add_metrics_address, answer
+
+if TYPE_CHECKING:
+    from client.link.daemon import Daemon
+    from client.link.membership import Membership
+    from client.link.standing import Standing
+    from protocol.eventlog import EventLog
+    from protocol.link import link_pb2 as pb
 
 DESK_DIR = "link"
 
@@ -23,7 +32,8 @@ def add_commands(commands: Any) -> None:
     """Add them to `cloister-site`."""
     run = commands.add_parser("run", help="the daemon: ask the coordinator for work until it is told to stop")
     run.add_argument("dir", type=Path, help="the site's folder")
-    run.add_argument("--metrics-port", type=int, help="port on 127.0.0.1 of a Prometheus page")
+    run.add_argument("--metrics-port", type=int, help="port of a Prometheus page; without it there is none")
+    add_metrics_address(run)
     run.set_defaults(run=run_daemon)
     status = commands.add_parser("status", help="whether the daemon is connected, and what it is at")
     status.add_argument("dir", type=Path, help="the site's folder")
@@ -32,26 +42,33 @@ def add_commands(commands: Any) -> None:
 
 
 def run_daemon(arguments: argparse.Namespace) -> int:
-    """Run until SIGTERM or Ctrl-C; end cleanly then."""
+    """Run until SIGTERM or Ctrl-C; end cleanly then. Raises: RunningError when the site's daemon runs already."""
+    from client.link.membership import read_membership
+    from client.link.standing import only_daemon
+    from protocol.link.logs import log_to_stderr
+
+    home: Path = arguments.dir.resolve()
+    membership = read_membership(home)
+    log_to_stderr()
+    with only_daemon(home / STATE_DIR / DESK_DIR):
+        _serve(home, membership, arguments.metrics_port, arguments.metrics_address)
+    return 0
+
+
+def _serve(home: Path, membership: Membership, metrics_port: int | None, metrics_address: str) -> None:
     from client.link.channel import Coordinator
     from client.link.daemon import Daemon, DaemonConfig
     from client.link.dial import likely_cause
+    from client.link.epsilon import EpsilonGauges
     from client.link.gate import Gate
     from client.link.host import WorkerCommand
     from client.link.membership import read_identity, read_membership
     from client.link.renewal import Renewer
     from client.link.worker import SITE_APP
     from protocol.eventlog import EventLog
-    from protocol.link import link_pb2 as pb
-    from protocol.link.logs import log, log_to_stderr
+    from protocol.link.logs import log
 
-    home: Path = arguments.dir.resolve()
-    membership = read_membership(home)
-    log_to_stderr()
     events = EventLog(home / STATE_DIR / EVENTS_FILE, read_identity(home), clock=time.time)
-
-    def sent(task: pb.Task, size: int) -> None:
-        events.append("coordinator", "answer.send", task.run, {"kind": task.kind, "task": task.id, "bytes": size})
 
     def diagnose(why: str) -> str:
         return likely_cause(why, membership.enrolment_address, membership.authority, membership.site, time.time)
@@ -68,15 +85,16 @@ def run_daemon(arguments: argparse.Namespace) -> int:
             worker=WorkerCommand(home=home, site=membership.site, app=SITE_APP),
             desk=home / STATE_DIR / DESK_DIR,
             progress=home / STATE_DIR / "progress.json",
-            metrics_port=arguments.metrics_port,
-            sent=sent,
+            metrics_port=metrics_port,
+            metrics_address=metrics_address,
+            gauges=EpsilonGauges(home),
+            sent=noted_in(events),
             hold=Gate(home),
             stranger=renewer.stranger,
             diagnose=diagnose,
         )
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: daemon.stop())
+    stop_on_signals(daemon.stop)
     stop = threading.Event()
 
     def failed(error: CloisterError) -> None:
@@ -85,37 +103,93 @@ def run_daemon(arguments: argparse.Namespace) -> int:
     def renewed() -> None:
         log("certificate renewed", {})
 
-    renewing = threading.Thread(target=renewer.run, args=(stop, renewed, failed), name="renewal", daemon=True)
-    renewing.start()
+    renewing = start_beside(daemon, lambda: renewer.run(stop, renewed, failed), "renewal")
     try:
         daemon.run()
     finally:
         stop.set()
         renewing.join()
-    return 0
+
+
+def stop_on_signals(stop: Callable[[], None]) -> None:
+    """Have SIGTERM and Ctrl-C call `stop`, in a thread of its own: it waits for locks, and the thread that a signal
+    interrupts may hold one of them.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: threading.Thread(target=stop, name="stop").start())
+
+
+def start_beside(daemon: Daemon, work: Callable[[], None], name: str) -> threading.Thread:
+    """Do work that a daemon cannot do without in a thread beside it: its error ends the daemon, as the daemon's own."""
+
+    def watched() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 (raised again by the daemon's `run`, in the other thread)
+            daemon.fail(error)
+
+    thread = threading.Thread(target=watched, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def noted_in(events: EventLog) -> Callable[[pb.Task, int], None]:
+    """What notes an answer in the event log before it leaves. It raises DiskError where there is no room for that."""
+    from protocol.eventlog import FullError
+
+    def sent(task: pb.Task, size: int) -> None:
+        try:
+            events.append("coordinator", "answer.send", task.run, {"kind": task.kind, "task": task.id, "bytes": size})
+        except (FullError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in DISK_FAULTS:
+                raise
+            expected, remedy = "room to note what leaves", "make room: the answer is kept and sent then"
+            raise DiskError("the event log", expected=expected, found="none", remedy=remedy) from None
+
+    return sent
 
 
 def run_status(arguments: argparse.Namespace) -> int:
-    """The daemon's own note, and how far the round is."""
+    """Whether the daemon lives, its own note, and how far the round is; a code of its own when it does not live."""
     from client.link.membership import read_membership
+    from client.link.standing import is_running, read_standing
+    from client.refusals import last_kept
 
-    home: Path = arguments.dir
-    membership = read_membership(home)
-    note = _note(home / STATE_DIR / DESK_DIR / "status.json")
-    if note is None:
-        raise ConfigError(f"{home}", expected="a daemon that has run", found="none", remedy="`cloister-site run`")
-    progress = _note(home / STATE_DIR / "progress.json")
-    values = {"site": membership.site, "link": membership.link_address, **note, "progress": progress}
-    lines = [f"site {membership.site}, link {membership.link_address}: {note['state']}"]
-    lines += [f"task {task[:8]}: {why}" for task, why in note.get("waiting", {}).items()]
-    lines += [f"since {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(note['at']))} UTC {note['why']}".rstrip()]
-    if progress:
-        lines.append("round {round}: {stage} {done}/{total}".format(**progress))
+    desk = arguments.dir / STATE_DIR / DESK_DIR
+    membership = read_membership(arguments.dir)
+    running, note = is_running(desk), read_standing(desk)
+    progress = _progress(arguments.dir / STATE_DIR / "progress.json")
+    values = {"site": membership.site, "link": membership.link_address, "running": running, "progress": progress}
+    values["state"] = (note.state if note else "not noted") if running else "not running"
+    lines = [f"site {membership.site}, link {membership.link_address}: {values['state']}"]
+    if note is not None:
+        values |= {"why": note.why, "at": note.at, "seen": note.seen, "last_state": note.state}
+        values |= {"tasks": list(note.tasks), "waiting": dict(note.waiting)}
+        if running:
+            lines += _details(note, progress)
+        else:
+            lines = [
+                f"{lines[0]} (last seen {_time(note.seen)}, state then: {' '.join([note.state, note.why]).strip()})"
+            ]
+    kept = last_kept(arguments.dir / STATE_DIR)
+    if kept is not None:
+        values["refused"] = {"code": kept.code, "reason": kept.reason, "at": kept.at}
+        lines.append(f"refused as `{kept.code}` at {_time(kept.at)}: {kept.reason}")
     answer(arguments, values, lines)
-    return 0
+    return 0 if running else NotRunningError.exit_code
 
 
-def _note(path: Path) -> dict[str, Any] | None:
+def _details(note: Standing, progress: dict[str, Any] | None) -> list[str]:
+    lines = [f"task {task[:8]}: {why}" for task, why in note.waiting.items()]
+    lines += [f"since {_time(note.at)} {note.why}".rstrip()]
+    return lines + (["round {round}: {stage} {done}/{total}".format(**progress)] if progress else [])
+
+
+def _time(at: float) -> str:
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(at))} UTC"
+
+
+def _progress(path: Path) -> dict[str, Any] | None:
     try:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from http.server import BaseHTTPRequestHandler
+from itertools import groupby
 from socketserver import ThreadingTCPServer
 
 from privacy.errors import ConfigError
+from protocol.console import LOOPBACK
 
 
 class Count(Enum):
@@ -18,7 +20,8 @@ class Count(Enum):
     BYTES_IN = ("bytes_received_total", "site", "Bytes of payloads received")
     BYTES_OUT = ("bytes_sent_total", "site", "Bytes of payloads sent")
     STALLS = ("stalls_total", "direction", "Transfers cut because they stood still")
-    REFUSALS = ("refusals_total", "reason", "Calls refused, by the word of the refusal")
+    REFUSALS = ("refusals_total", "reason", "Calls refused, by the word of the refusal or what was asked for")
+    ROUNDS = ("rounds_total", "of", "Rounds finished by the coordinator, or taken part in by the site")
     LATE = ("late_total", "site", "Answers that came after nobody waited for them")
     FAILURES = ("failures_total", "failure", "Tasks that a site could not answer")
     ANSWERS = ("answers_total", "site", "Answers committed")
@@ -27,14 +30,22 @@ class Count(Enum):
 
 Gauges = Callable[[], dict[tuple[str, str], float]]
 """Values of the moment by (name, label value), asked for when the page is."""
+Tallies = Callable[[], dict[tuple[Count, str], float]]
+"""Counts that are kept elsewhere, by (count, label value), asked for when the page is."""
+ALL = "all"
+"""The label of a line that has no others beside it."""
 
 
 @dataclass(kw_only=True)
 class Counters:
-    """Counts by label. Any thread may add. `gauges`: values of the moment, such as the queue's length."""
+    """Counts by label. Any thread may add. `gauges`: values of the moment, such as the queue's length.
+
+    `tallies`: counts that are kept elsewhere. Both are asked by the thread of the page.
+    """
 
     prefix: str
     gauges: Gauges | None = None
+    tallies: Tallies | None = None
     _values: dict[tuple[Count, str], float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -49,17 +60,20 @@ class Counters:
             return sum(value for (kind, name), value in self._values.items() if kind is count and label in {None, name})
 
     def lines(self) -> list[tuple[Count, str, float]]:
-        """Everything that was counted."""
+        """Everything that was counted, here and elsewhere."""
+        values = self.tallies() if self.tallies is not None else {}
         with self._lock:
-            return [(count, label, value) for (count, label), value in sorted(self._values.items(), key=_order)]
+            for place, value in self._values.items():
+                values[place] = values.get(place, 0) + value
+        return [(count, label, value) for (count, label), value in sorted(values.items(), key=_order)]
 
 
 def _order(item: tuple[tuple[Count, str], float]) -> tuple[str, str]:
     return item[0][0].value[0], item[0][1]
 
 
-def serve_metrics(counters: Counters, port: int, address: str = "127.0.0.1") -> Callable[[], None]:
-    """Serve the Prometheus page on a port; returns what ends it.
+def serve_metrics(counters: Counters, port: int, address: str = LOOPBACK) -> Callable[[], None]:
+    """Serve the Prometheus page on a port; returns what ends it. Whoever reaches the address reads it: it has no login.
 
     Raises: ConfigError when the package `prometheus-client` is not installed or the port is taken.
     """
@@ -81,9 +95,11 @@ def serve_metrics(counters: Counters, port: int, address: str = "127.0.0.1") -> 
                     if kind is count:
                         family.add_metric([value_of_label], value)
                 yield family
-            for (name, label), value in sorted((counters.gauges() if counters.gauges else {}).items()):
+            gauges = sorted((counters.gauges() if counters.gauges else {}).items())
+            for name, own in groupby(gauges, key=lambda item: item[0][0]):
                 gauge = GaugeMetricFamily(f"{counters.prefix}_{name}", name, labels=["of"])
-                gauge.add_metric([label], value)
+                for (_, label), value in own:
+                    gauge.add_metric([label], value)
                 yield gauge
 
     registry = CollectorRegistry()
@@ -104,7 +120,9 @@ def serve_metrics(counters: Counters, port: int, address: str = "127.0.0.1") -> 
     try:
         server = _Server((address, port), Answer)
     except OSError as error:
-        raise ConfigError(f"metrics on {address}:{port}", expected="a free port", found=str(error.strerror)) from None
+        raise ConfigError(
+            f"metrics on {address}:{port}", expected="a free port of this machine", found=str(error.strerror)
+        ) from None
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
 
     def end() -> None:

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protocol/link/link.proto\x12\x10\x63loister.link.v1\"I\n\x08Versions\x12\x0e\n\x06oldest\x18\x01 \x01(\r\x12\x0e\n\x06newest\x18\x02 \x01(\r\x12\x0f\n\x07release\x18\x03 \x01(\t\x12\x0c\n\x04site\x18\x04 \x01(\t\";\n\x06\x41greed\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\x0f\n\x07time_ms\x18\x03 \x01(\x03\"Y\n\x04Task\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x05 \x01(\x0c\x12\x0c\n\x04head\x18\x06 \x01(\x04\"\x1c\n\x0bWorkRequest\x12\r\n\x05known\x18\x01 \x03(\t\"B\n\tWorkReply\x12%\n\x05\x66resh\x18\x01 \x03(\x0b\x32\x16.cloister.link.v1.Task\x12\x0e\n\x06\x63losed\x18\x02 \x03(\t\",\n\x0c\x46\x65tchRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"\x05\n\x03Raw\"6\n\x08Offering\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\",\n\x07Offered\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x11\n\tcommitted\x18\x02 \x01(\x08\"\x15\n\x03\x41\x63k\x12\x0e\n\x06offset\x18\x01 \x01(\x04\"\x1d\n\rCommitRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"\x0b\n\tCommitted\"{\n\x08Progress\x12\x0c\n\x04task\x18\x01 \x01(\t\x12&\n\x05stage\x18\x02 \x01(\x0e\x32\x17.cloister.link.v1.Stage\x12\r\n\x05round\x18\x03 \x01(\r\x12\r\n\x05\x64oing\x18\x04 \x01(\t\x12\x0c\n\x04\x64one\x18\x05 \x01(\x04\x12\r\n\x05total\x18\x06 \x01(\x04\"\n\n\x08Reported\"/\n\x0e\x44\x65\x63lineRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0f\n\x07\x66\x61ilure\x18\x02 \x01(\r\"\n\n\x08\x44\x65\x63lined\"\x1d\n\x0eHandoutRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"3\n\x07Handout\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\"\x1c\n\rSubmitRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"%\n\tSubmitted\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0b\n\x03new\x18\x02 \x01(\x08\"(\n\x0bRunsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04late\x18\x02 \x01(\x08\"\xc2\x01\n\x06RunRow\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x11\n\tsubmitted\x18\x05 \x01(\x01\x12\x0f\n\x07started\x18\x06 \x01(\x01\x12\r\n\x05\x65nded\x18\x07 \x01(\x01\x12\x0e\n\x06starts\x18\x08 \x01(\r\x12\x0e\n\x06\x61\x66resh\x18\t \x01(\r\x12\r\n\x05round\x18\n \x01(\r\x12\x0e\n\x06rounds\x18\x0b \x01(\r\x12\r\n\x05\x65rror\x18\x0c \x01(\t\"m\n\x07SiteRow\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\r\n\x05\x64oing\x18\x03 \x01(\t\x12\x0c\n\x04\x64one\x18\x04 \x01(\x04\x12\r\n\x05total\x18\x05 \x01(\x04\x12\n\n\x02\x61t\x18\x06 \x01(\x01\x12\r\n\x05since\x18\x07 \x01(\x01\"R\n\x07LateRow\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\r\n\x05times\x18\x03 \x01(\r\x12\r\n\x05\x66irst\x18\x04 \x01(\x01\x12\x0c\n\x04last\x18\x05 \x01(\x01\"\x86\x01\n\tRunsReply\x12&\n\x04runs\x18\x01 \x03(\x0b\x32\x18.cloister.link.v1.RunRow\x12(\n\x05sites\x18\x02 \x03(\x0b\x32\x19.cloister.link.v1.SiteRow\x12\'\n\x04late\x18\x03 \x03(\x0b\x32\x19.cloister.link.v1.LateRow\"*\n\rEventsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04skip\x18\x02 \x01(\r\"O\n\x08\x45ventRow\x12\n\n\x02\x61t\x18\x01 \x01(\x01\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\r\x12\x0c\n\x04site\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\"9\n\x0b\x45ventsReply\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.cloister.link.v1.EventRow\"-\n\x0e\x43ontrolRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0e\n\x06resume\x18\x02 \x01(\x08\"\x0c\n\nControlled*W\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x11\n\rSTAGE_FETCHED\x10\x01\x12\x11\n\rSTAGE_WORKING\x10\x02\x12\x11\n\rSTAGE_WAITING\x10\x03\x32\x9d\x04\n\x04Link\x12@\n\x08\x45xchange\x12\x1a.cloister.link.v1.Versions\x1a\x18.cloister.link.v1.Agreed\x12\x42\n\x04Work\x12\x1d.cloister.link.v1.WorkRequest\x1a\x1b.cloister.link.v1.WorkReply\x12@\n\x05\x46\x65tch\x12\x1e.cloister.link.v1.FetchRequest\x1a\x15.cloister.link.v1.Raw0\x01\x12>\n\x05Offer\x12\x1a.cloister.link.v1.Offering\x1a\x19.cloister.link.v1.Offered\x12:\n\x06Upload\x12\x15.cloister.link.v1.Raw\x1a\x15.cloister.link.v1.Ack(\x01\x30\x01\x12\x46\n\x06\x43ommit\x12\x1f.cloister.link.v1.CommitRequest\x1a\x1b.cloister.link.v1.Committed\x12@\n\x06Report\x12\x1a.cloister.link.v1.Progress\x1a\x1a.cloister.link.v1.Reported\x12G\n\x07\x44\x65\x63line\x12 .cloister.link.v1.DeclineRequest\x1a\x1a.cloister.link.v1.Declined2\x8e\x01\n\x06Models\x12\x42\n\x03\x41sk\x12 .cloister.link.v1.HandoutRequest\x1a\x19.cloister.link.v1.Handout\x12@\n\x05\x46\x65tch\x12\x1e.cloister.link.v1.FetchRequest\x1a\x15.cloister.link.v1.Raw0\x01\x32\xaf\x03\n\x06People\x12\x46\n\x06Submit\x12\x1f.cloister.link.v1.SubmitRequest\x1a\x1b.cloister.link.v1.Submitted\x12\x42\n\x04Runs\x12\x1d.cloister.link.v1.RunsRequest\x1a\x1b.cloister.link.v1.RunsReply\x12H\n\x06\x45vents\x12\x1f.cloister.link.v1.EventsRequest\x1a\x1d.cloister.link.v1.EventsReply\x12I\n\x07\x43ontrol\x12 .cloister.link.v1.ControlRequest\x1a\x1c.cloister.link.v1.Controlled\x12\x42\n\x03\x41sk\x12 .cloister.link.v1.HandoutRequest\x1a\x19.cloister.link.v1.Handout\x12@\n\x05\x46\x65tch\x12\x1e.cloister.link.v1.FetchRequest\x1a\x15.cloister.link.v1.Raw0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protocol/link/link.proto\x12\x10\x63loister.link.v1\"I\n\x08Versions\x12\x0e\n\x06oldest\x18\x01 \x01(\r\x12\x0e\n\x06newest\x18\x02 \x01(\r\x12\x0f\n\x07release\x18\x03 \x01(\t\x12\x0c\n\x04site\x18\x04 \x01(\t\";\n\x06\x41greed\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\x0f\n\x07time_ms\x18\x03 \x01(\x03\"Y\n\x04Task\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x05 \x01(\x0c\x12\x0c\n\x04head\x18\x06 \x01(\x04\"\x1c\n\x0bWorkRequest\x12\r\n\x05known\x18\x01 \x03(\t\"B\n\tWorkReply\x12%\n\x05\x66resh\x18\x01 \x03(\x0b\x32\x16.cloister.link.v1.Task\x12\x0e\n\x06\x63losed\x18\x02 \x03(\t\",\n\x0c\x46\x65tchRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"\x05\n\x03Raw\"6\n\x08Offering\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\",\n\x07Offered\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x11\n\tcommitted\x18\x02 \x01(\x08\"\x15\n\x03\x41\x63k\x12\x0e\n\x06offset\x18\x01 \x01(\x04\"\x1d\n\rCommitRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"\x0b\n\tCommitted\"{\n\x08Progress\x12\x0c\n\x04task\x18\x01 \x01(\t\x12&\n\x05stage\x18\x02 \x01(\x0e\x32\x17.cloister.link.v1.Stage\x12\r\n\x05round\x18\x03 \x01(\r\x12\r\n\x05\x64oing\x18\x04 \x01(\t\x12\x0c\n\x04\x64one\x18\x05 \x01(\x04\x12\r\n\x05total\x18\x06 \x01(\x04\"\n\n\x08Reported\"/\n\x0e\x44\x65\x63lineRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0f\n\x07\x66\x61ilure\x18\x02 \x01(\r\"\n\n\x08\x44\x65\x63lined\"\x1d\n\x0eHandoutRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"3\n\x07Handout\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\"+\n\rSubmitRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05\x61gain\x18\x02 \x01(\x08\"%\n\tSubmitted\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0b\n\x03new\x18\x02 \x01(\x08\"(\n\x0bRunsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04late\x18\x02 \x01(\x08\"\xc2\x01\n\x06RunRow\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x11\n\tsubmitted\x18\x05 \x01(\x01\x12\x0f\n\x07started\x18\x06 \x01(\x01\x12\r\n\x05\x65nded\x18\x07 \x01(\x01\x12\x0e\n\x06starts\x18\x08 \x01(\r\x12\x0e\n\x06\x61\x66resh\x18\t \x01(\r\x12\r\n\x05round\x18\n \x01(\r\x12\x0e\n\x06rounds\x18\x0b \x01(\r\x12\r\n\x05\x65rror\x18\x0c \x01(\t\"m\n\x07SiteRow\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\r\n\x05\x64oing\x18\x03 \x01(\t\x12\x0c\n\x04\x64one\x18\x04 \x01(\x04\x12\r\n\x05total\x18\x05 \x01(\x04\x12\n\n\x02\x61t\x18\x06 \x01(\x01\x12\r\n\x05since\x18\x07 \x01(\x01\"R\n\x07LateRow\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\r\n\x05times\x18\x03 \x01(\r\x12\r\n\x05\x66irst\x18\x04 \x01(\x01\x12\x0c\n\x04last\x18\x05 \x01(\x01\"\x86\x01\n\tRunsReply\x12&\n\x04runs\x18\x01 \x03(\x0b\x32\x18.cloister.link.v1.RunRow\x12(\n\x05sites\x18\x02 \x03(\x0b\x32\x19.cloister.link.v1.SiteRow\x12\'\n\x04late\x18\x03 \x03(\x0b\x32\x19.cloister.link.v1.LateRow\"*\n\rEventsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04skip\x18\x02 \x01(\r\"O\n\x08\x45ventRow\x12\n\n\x02\x61t\x18\x01 \x01(\x01\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\r\x12\x0c\n\x04site\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\"9\n\x0b\x45ventsReply\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.cloister.link.v1.EventRow\"-\n\x0e\x43ontrolRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0e\n\x06resume\x18\x02 \x01(\x08\"\x0c\n\nControlled\"\x0e\n\x0cSitesRequest\"L\n\tMemberRow\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\r\n\x05until\x18\x04 \x01(\x01\"8\n\nSitesReply\x12*\n\x05sites\x18\x01 \x03(\x0b\x32\x1b.cloister.link.v1.MemberRow\"\x1c\n\nLogRequest\x12\x0e\n\x06offset\x18\x01 \x01(\x04\"\x19\n\x08LogReply\x12\r\n\x05lines\x18\x01 \x03(\x0c*W\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x11\n\rSTAGE_FETCHED\x10\x01\x12\x11\n\rSTAGE_WORKING\x10\x02\x12\x11\n\rSTAGE_WAITING\x10\x03\x32\x9d\x04\n\x04Link\x12@\n\x08\x45xchange\x12\x1a.cloister.link.v1.Versions\x1a\x18.cloister.link.v1.Agreed\x12\x42\n\x04Work\x12\x1d.cloister.link.v1.WorkRequest\x1a\x1b.cloister.link.v1.WorkReply\x12@\n\x05\x46\x65tch\x12\x1e.cloister.link.v1.FetchRequest\x1a\x15.cloister.link.v1.Raw0\x01\x12>\n\x05Offer\x12\x1a.cloister.link.v1.Offering\x1a\x19.cloister.link.v1.Offered\x12:\n\x06Upload\x12\x15.cloister.link.v1.Raw\x1a\x15.cloister.link.v1.Ack(\x01\x30\x01\x12\x46\n\x06\x43ommit\x12\x1f.cloister.link.v1.CommitRequest\x1a\x1b.cloister.link.v1.Committed\x12@\n\x06Report\x12\x1a.cloister.link.v1.Progress\x1a\x1a.cloister.link.v1.Reported\x12G\n\x07\x44\x65\x63line\x12 .cloister.link.v1.DeclineRequest\x1a\x1a.cloister.link.v1.Declined2\x8e\x01\n\x06Models\x12\x42\n\x03\x41sk\x12 .cloister.link.v1.HandoutRequest\x1a\x19.cloister.link.v1.Handout\x12@\n\x05\x46\x65tch\x12\x1e.cloister.link.v1.FetchRequest\x1a\x15.cloister.link.v1.Raw0\x01\x32\xb7\x04\n\x06People\x12\x46\n\x06Submit\x12\x1f.cloister.link.v1.SubmitRequest\x1a\x1b.cloister.link.v1.Submitted\x12\x42\n\x04Runs\x12\x1d.cloister.link.v1.RunsRequest\x1a\x1b.cloister.link.v1.RunsReply\x12H\n\x06\x45vents\x12\x1f.cloister.link.v1.EventsRequest\x1a\x1d.cloister.link.v1.EventsReply\x12I\n\x07\x43ontrol\x12 .cloister.link.v1.ControlRequest\x1a\x1c.cloister.link.v1.Controlled\x12\x45\n\x05Sites\x12\x1e.cloister.link.v1.SitesRequest\x1a\x1c.cloister.link.v1.SitesReply\x12?\n\x03Log\x12\x1c.cloister.link.v1.LogRequest\x1a\x1a.cloister.link.v1.LogReply\x12\x42\n\x03\x41sk\x12 .cloister.link.v1.HandoutRequest\x1a\x19.cloister.link.v1.Handout\x12@\n\x05\x46\x65tch\x12\x1e.cloister.link.v1.FetchRequest\x1a\x15.cloister.link.v1.Raw0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protocol.link.link_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STAGE']._serialized_start=1760
-  _globals['_STAGE']._serialized_end=1847
+  _globals['_STAGE']._serialized_start=1984
+  _globals['_STAGE']._serialized_end=2071
   _globals['_VERSIONS']._serialized_start=46
   _globals['_VERSIONS']._serialized_end=119
   _globals['_AGREED']._serialized_start=121
@@ -70,33 +70,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HANDOUT']._serialized_start=822
   _globals['_HANDOUT']._serialized_end=873
   _globals['_SUBMITREQUEST']._serialized_start=875
-  _globals['_SUBMITREQUEST']._serialized_end=903
-  _globals['_SUBMITTED']._serialized_start=905
-  _globals['_SUBMITTED']._serialized_end=942
-  _globals['_RUNSREQUEST']._serialized_start=944
-  _globals['_RUNSREQUEST']._serialized_end=984
-  _globals['_RUNROW']._serialized_start=987
-  _globals['_RUNROW']._serialized_end=1181
-  _globals['_SITEROW']._serialized_start=1183
-  _globals['_SITEROW']._serialized_end=1292
-  _globals['_LATEROW']._serialized_start=1294
-  _globals['_LATEROW']._serialized_end=1376
-  _globals['_RUNSREPLY']._serialized_start=1379
-  _globals['_RUNSREPLY']._serialized_end=1513
-  _globals['_EVENTSREQUEST']._serialized_start=1515
-  _globals['_EVENTSREQUEST']._serialized_end=1557
-  _globals['_EVENTROW']._serialized_start=1559
-  _globals['_EVENTROW']._serialized_end=1638
-  _globals['_EVENTSREPLY']._serialized_start=1640
-  _globals['_EVENTSREPLY']._serialized_end=1697
-  _globals['_CONTROLREQUEST']._serialized_start=1699
-  _globals['_CONTROLREQUEST']._serialized_end=1744
-  _globals['_CONTROLLED']._serialized_start=1746
-  _globals['_CONTROLLED']._serialized_end=1758
-  _globals['_LINK']._serialized_start=1850
-  _globals['_LINK']._serialized_end=2391
-  _globals['_MODELS']._serialized_start=2394
-  _globals['_MODELS']._serialized_end=2536
-  _globals['_PEOPLE']._serialized_start=2539
-  _globals['_PEOPLE']._serialized_end=2970
+  _globals['_SUBMITREQUEST']._serialized_end=918
+  _globals['_SUBMITTED']._serialized_start=920
+  _globals['_SUBMITTED']._serialized_end=957
+  _globals['_RUNSREQUEST']._serialized_start=959
+  _globals['_RUNSREQUEST']._serialized_end=999
+  _globals['_RUNROW']._serialized_start=1002
+  _globals['_RUNROW']._serialized_end=1196
+  _globals['_SITEROW']._serialized_start=1198
+  _globals['_SITEROW']._serialized_end=1307
+  _globals['_LATEROW']._serialized_start=1309
+  _globals['_LATEROW']._serialized_end=1391
+  _globals['_RUNSREPLY']._serialized_start=1394
+  _globals['_RUNSREPLY']._serialized_end=1528
+  _globals['_EVENTSREQUEST']._serialized_start=1530
+  _globals['_EVENTSREQUEST']._serialized_end=1572
+  _globals['_EVENTROW']._serialized_start=1574
+  _globals['_EVENTROW']._serialized_end=1653
+  _globals['_EVENTSREPLY']._serialized_start=1655
+  _globals['_EVENTSREPLY']._serialized_end=1712
+  _globals['_CONTROLREQUEST']._serialized_start=1714
+  _globals['_CONTROLREQUEST']._serialized_end=1759
+  _globals['_CONTROLLED']._serialized_start=1761
+  _globals['_CONTROLLED']._serialized_end=1773
+  _globals['_SITESREQUEST']._serialized_start=1775
+  _globals['_SITESREQUEST']._serialized_end=1789
+  _globals['_MEMBERROW']._serialized_start=1791
+  _globals['_MEMBERROW']._serialized_end=1867
+  _globals['_SITESREPLY']._serialized_start=1869
+  _globals['_SITESREPLY']._serialized_end=1925
+  _globals['_LOGREQUEST']._serialized_start=1927
+  _globals['_LOGREQUEST']._serialized_end=1955
+  _globals['_LOGREPLY']._serialized_start=1957
+  _globals['_LOGREPLY']._serialized_end=1982
+  _globals['_LINK']._serialized_start=2074
+  _globals['_LINK']._serialized_end=2615
+  _globals['_MODELS']._serialized_start=2618
+  _globals['_MODELS']._serialized_end=2760
+  _globals['_PEOPLE']._serialized_start=2763
+  _globals['_PEOPLE']._serialized_end=3330
 # @@protoc_insertion_point(module_scope)

@@ -165,10 +165,12 @@ class Handout(_message.Message):
     def __init__(self, id: _Optional[str] = ..., size: _Optional[int] = ..., digest: _Optional[bytes] = ...) -> None: ...
 
 class SubmitRequest(_message.Message):
-    __slots__ = ("job",)
+    __slots__ = ("job", "again")
     JOB_FIELD_NUMBER: _ClassVar[int]
+    AGAIN_FIELD_NUMBER: _ClassVar[int]
     job: str
-    def __init__(self, job: _Optional[str] = ...) -> None: ...
+    again: bool
+    def __init__(self, job: _Optional[str] = ..., again: _Optional[bool] = ...) -> None: ...
 
 class Submitted(_message.Message):
     __slots__ = ("run", "new")
@@ -295,3 +297,37 @@ class ControlRequest(_message.Message):
 class Controlled(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class SitesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class MemberRow(_message.Message):
+    __slots__ = ("site", "state", "fingerprint", "until")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    state: str
+    fingerprint: str
+    until: float
+    def __init__(self, site: _Optional[str] = ..., state: _Optional[str] = ..., fingerprint: _Optional[str] = ..., until: _Optional[float] = ...) -> None: ...
+
+class SitesReply(_message.Message):
+    __slots__ = ("sites",)
+    SITES_FIELD_NUMBER: _ClassVar[int]
+    sites: _containers.RepeatedCompositeFieldContainer[MemberRow]
+    def __init__(self, sites: _Optional[_Iterable[_Union[MemberRow, _Mapping]]] = ...) -> None: ...
+
+class LogRequest(_message.Message):
+    __slots__ = ("offset",)
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    offset: int
+    def __init__(self, offset: _Optional[int] = ...) -> None: ...
+
+class LogReply(_message.Message):
+    __slots__ = ("lines",)
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    lines: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, lines: _Optional[_Iterable[bytes]] = ...) -> None: ...

@@ -106,9 +106,13 @@ class LinkGrid(Grid):
         """Those of the tasks whose sites have not called lately, or wait for their hours or for a person."""
         present = set(self._presence.present(PRESENT_S))
         waiting = {each.site for each in self._presence.progress(self._run) if each.waits}
-        asked, able = set(message_ids), present - waiting
-        tasks = [task for task in self._store.unfinished(self._run) if task.id in asked and task.state in OPEN]
-        return {task.id for task in tasks if task.order.site not in able}
+        able = present - waiting
+        return {task.id for task in self._open(message_ids) if task.order.site not in able}
+
+    def moving(self, message_ids: Collection[str], within_s: float) -> Collection[str]:
+        """Those of the tasks whose sites' bytes moved in the last so many seconds, here or there."""
+        sites = set(self._presence.moving(self._run, within_s))
+        return {task.id for task in self._open(message_ids) if task.order.site in sites}
 
     def withdraw(self, message_ids: Iterable[str]) -> None:
         """Nobody waits for these any more: their sites are told, and what comes is late."""
@@ -120,6 +124,10 @@ class LinkGrid(Grid):
         self._store.settle(self._run, [task for task in tasks if task in self._taken])
         self._store.expire(self._run, [task for task in tasks if task not in self._taken])
         self._store.drop_bodies(self._run, before_round)
+
+    def _open(self, message_ids: Collection[str]) -> list[Task]:
+        asked = set(message_ids)
+        return [task for task in self._store.unfinished(self._run) if task.id in asked and task.state in OPEN]
 
     def _push(self, message: Message) -> str:
         sealed = sealed_array(message.content)

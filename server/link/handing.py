@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TypeVar
 import grpc
 from grpc import aio
 
+from privacy.errors import CloisterError
 from protocol.link import link_pb2 as pb
 from protocol.link.certificates import Peer
 from protocol.link.counters import Count, Counters
@@ -53,11 +55,14 @@ class ModelService:
         async with self._door.stream(context) as peer:
             request = parsed(pb.FetchRequest, data)
             try:
-                path = self._handouts.path(peer.subject, request.task)
+                path = await asyncio.to_thread(self._handouts.leaving, peer.subject, request.task)
             except NothingError as error:
                 raise RefusedError(Refused.NOTHING, str(error)) from None
+            except CloisterError as error:
+                self._door.note("nothing leaves", {"why": str(error)}, logging.ERROR)
+                raise RefusedError(Refused.FAILED, "the coordinator's event log takes no line") from None
             async for block in pieces(path, request.offset, partial(self._door.check_admitted, peer)):
-                await moving(context.write(block), self._timing)
+                await moving(context.write(block), self._timing, self._counters)
                 self._counters.add(Count.BYTES_OUT, peer.subject.name, len(block))
 
 
@@ -85,9 +90,11 @@ async def pieces(path: Path, offset: int, still_admitted: Callable[[], None]) ->
         source.close()
 
 
-async def moving(step: Awaitable[_T], timing: Timing) -> _T:
-    """One step of a stream. Raises: RefusedError when it stands still."""
+async def moving(step: Awaitable[_T], timing: Timing, counters: Counters | None = None) -> _T:
+    """One step of a stream towards its holder. Raises: RefusedError when it stands still, which `counters` counts."""
     try:
         return await asyncio.wait_for(step, timing.stall_s)
     except TimeoutError:
+        if counters is not None:
+            counters.add(Count.STALLS, "down")
         raise RefusedError(Refused.STALLED, f"nothing moved for {timing.stall_s:g} s") from None

@@ -13,8 +13,9 @@ from privacy.errors import ConfigError
 from protocol.eventlog import Detail, EventLog
 from protocol.job import Job
 from server.coordinator import open_coordinator
+from server.link.awaited import standing_of
 from server.link.membership import EVENTS_FILE, OPERATOR
-from server.link.presence import Presence, SiteProgress
+from server.link.presence import SiteProgress
 from server.link.rows import Late
 from server.link.runs import OUT_DIR, Runs, RunStatus
 from server.link.serve import link_folder
@@ -34,8 +35,8 @@ class Standing:
 class JobDesk(Protocol):
     """The runs of a coordinator, in its folder or far away. Raises, from every method: CloisterError."""
 
-    def submit(self, job: Job) -> tuple[str, bool]:
-        """Queue a job; its run, and whether it is new."""
+    def submit(self, job: Job, *, again: bool = False) -> tuple[str, bool]:
+        """Queue a job; its run, and whether it is new: a job that has one begins another only `again`."""
 
     def runs(self) -> list[RunStatus]:
         """Every run, in the order of submission."""
@@ -62,21 +63,20 @@ class LocalDesk:
     def __init__(self, home: Path, actor: str = OPERATOR, clock: Callable[[], float] = time.time) -> None:
         self._home, self._actor, self._clock = home, actor, clock
 
-    def submit(self, job: Job) -> tuple[str, bool]:
-        coordinator = open_coordinator(self._home)
-        run, new = Runs(self._home).submit(job)
-        if new:
-            log = EventLog(self._home / EVENTS_FILE, coordinator.identity, clock=self._clock)
+    def submit(self, job: Job, *, again: bool = False) -> tuple[str, bool]:
+        log = self._log()
+
+        def note(run: str) -> None:
             log.append(self._actor, "job.submit", run, {"digest": job.digest()})
-        return run, new
+
+        return Runs(self._home).submit(job, again=again, before=note)
 
     def runs(self) -> list[RunStatus]:
         return Runs(self._home).all()
 
     def standing(self, run: str, *, late: bool = False) -> Standing:
         status, folder = Runs(self._home).status(run), link_folder(self._home)
-        with closing(Presence(folder)) as presence:
-            sites = tuple(presence.progress(status.run))
+        sites = standing_of(folder, status.run, self._clock(), over=status.state.over)
         if not late:
             return Standing(status=status, sites=sites)
         with closing(Store(folder)) as store:
@@ -92,8 +92,9 @@ class LocalDesk:
     def resume(self, run: str) -> None:
         from server.link.run_process import resume
 
+        Runs(self._home).resumed(run)  # raises when it cannot be: no line for that
+        self._note("job.resume", run)  # before it is queued: nothing is begun that the log took no line of
         resume(self._home, run)
-        self._note("job.resume", run)
 
     def result(self, run: str) -> Path:
         """The folder that a run left. Raises: ConfigError when it has left none yet."""
@@ -105,9 +106,15 @@ class LocalDesk:
     def fetch(self, run: str, fill: Path) -> None:
         import shutil
 
-        shutil.copytree(self.result(run), fill, dirs_exist_ok=True)
+        from server.link.handouts import RESULT_READ, left_digest
+
+        source = self.result(run)
+        self._log().append(self._actor, RESULT_READ, run, {"digest": left_digest(source)})
+        shutil.copytree(source, fill, dirs_exist_ok=True)
 
     def _note(self, action: str, run: str) -> None:
         details: dict[str, Detail] = {}
-        log = EventLog(self._home / EVENTS_FILE, open_coordinator(self._home).identity, clock=self._clock)
-        log.append(self._actor, action, run, details)
+        self._log().append(self._actor, action, run, details)
+
+    def _log(self) -> EventLog:
+        return EventLog(self._home / EVENTS_FILE, open_coordinator(self._home).identity, clock=self._clock)

@@ -19,15 +19,17 @@ from server.record import Event, EventKind
 if TYPE_CHECKING:
     from server.link.jobs import JobDesk
     from server.link.presence import SiteProgress
+    from server.link.runs import RunState
 
 _POLL_S = 0.3
-_WAITING = "waiting"
 
 
 def add_jobs(commands: Any) -> None:
     """Add the commands of runs to `cloister job`."""
-    submit = _command(commands, "submit", "queue a job; one that is under way already is not begun twice", run_submit)
+    submit = _command(commands, "submit", "queue a job; one that has a run already is not begun twice", run_submit)
     submit.add_argument("job", type=Path, help="the job file")
+    again = "begin another run of a job whose run is over: it costs the sites' epsilon once more"
+    submit.add_argument("--again", action="store_true", help=again)
     _command(commands, "list", "every run and where it stands", run_list)
     for name, about, run in (
         ("show", "where a run stands, and each site with it", run_show),
@@ -70,11 +72,24 @@ def _desk(arguments: argparse.Namespace) -> JobDesk:
 
 
 def run_submit(arguments: argparse.Namespace) -> int:
-    """Queue a job; print its run."""
-    run, new = _desk(arguments).submit(read_job(arguments.job))
-    lines = [run] if new else [run, "this job is under way already"]
-    answer(arguments, {"run": run, "new": new}, lines)
+    """Queue a job; print its run, which is the one that it has already unless that is over and another is asked for."""
+    desk = _desk(arguments)
+    run, new = desk.submit(read_job(arguments.job), again=arguments.again)
+    state = desk.standing(run).status.state
+    answer(arguments, {"run": run, "new": new, "state": state.value}, [run] if new else [run, _known(run, state)])
     return 0
+
+
+def _known(run: str, state: RunState) -> str:
+    """What a run is at that answers a job which was submitted before."""
+    from server.link.runs import RunState
+
+    if not state.over:
+        return "this job is under way already"
+    costs = "`--again` begins another run, which costs the sites' epsilon once more"
+    if state is RunState.COMPLETE:
+        return f"this job was run already and is complete: nothing was begun; {costs}"
+    return f"this job was run already and was stopped: nothing was begun; `job resume` goes on with {run}, {costs}"
 
 
 def run_list(arguments: argparse.Namespace) -> int:
@@ -98,28 +113,36 @@ def run_show(arguments: argparse.Namespace) -> int:
 
 
 def _progress(site: SiteProgress) -> str:
-    """One site's progress; what has no steps (it waits) is shown without."""
+    """One site's progress; what has no steps (it waits, or is away) is shown without."""
+    from server.link.job_watch import Pace, moment, progress_text, waiting_text
+
+    if site.away:
+        return waiting_text(site)
     if site.waits:
-        return f"{site.site}: {site.doing} since {_time(site.since)} UTC"
-    if not site.total:
-        return f"{site.site}: {site.doing}"
-    return f"{site.site}: round {site.round}, {site.doing} {site.done}/{site.total}"
+        return f"{site.site}: {site.doing} since {moment(site.since)} UTC"
+    return progress_text(site, Pace()) if site.total else f"{site.site}: {site.doing}"
 
 
 def run_watch(arguments: argparse.Namespace) -> int:
-    """Follow a run: its events as they come, and which sites wait for what; the exit code is 8 when it stops."""
+    """Follow a run: its events as they come, how far its sites are and which wait; the exit code is 8 when it stops."""
+    from server.link.job_watch import Rounds, Watching
     from server.link.runs import RunState
 
-    desk, seen, waiting = _desk(arguments), 0, _WaitingSites(arguments.json)
+    desk, seen, watching = _desk(arguments), 0, Watching(arguments.json)
+    rounds = desk.standing(arguments.run_id).status.rounds
+    left = Rounds(rounds)
     while True:
         standing = desk.standing(arguments.run_id)
         status = standing.status
         news = desk.events(status.run, seen)
         seen += len(news)
         for at, event in news:
-            _show(at, event, arguments.json)
+            if event.kind is EventKind.ROUND:
+                _show_round(at, event, rounds, left.left_s(event.round, at), arguments.json)
+            else:
+                _show(at, event, arguments.json)
         if not status.state.over:
-            waiting.tell(standing.sites)
+            watching.tell(standing.sites)
         elif not news:
             break
         time.sleep(_POLL_S)
@@ -128,30 +151,6 @@ def run_watch(arguments: argparse.Namespace) -> int:
     else:
         sys.stdout.write(f"{status.run}: {status.state.value}" + (f": {status.error}" if status.error else "") + "\n")
     return 0 if status.state is RunState.COMPLETE else QuorumError.exit_code
-
-
-class _WaitingSites:
-    """Says once for each site that it waits, and once that it goes on."""
-
-    def __init__(self, as_json: bool) -> None:
-        self._json, self._waits = as_json, dict[str, str]()
-
-    def tell(self, sites: tuple[SiteProgress, ...]) -> None:
-        for site in sites:
-            now, before = site.doing if site.waits else "", self._waits.get(site.site, "")
-            if now != before:
-                self._waits[site.site] = now
-                self._say(site, now or "goes on")
-
-    def _say(self, site: SiteProgress, text: str) -> None:
-        if self._json:
-            values = {"at": site.at, "kind": _WAITING, "round": site.round, "site": site.site, "text": text}
-            values["since"] = site.since
-            sys.stdout.write(json.dumps(values, ensure_ascii=False) + "\n")
-        else:
-            since = f" since {_time(site.since)} UTC" if site.waits else ""
-            sys.stdout.write(f"{_time(site.at)} {text} at {site.site}{since}\n")
-        sys.stdout.flush()
 
 
 def run_logs(arguments: argparse.Namespace) -> int:
@@ -171,6 +170,18 @@ def _show(at: float, event: Event, as_json: bool) -> None:
     elif event.kind is not EventKind.ROUND:
         words = (f"round {event.round}" if event.round else "", event.kind.value, event.site, event.text)
         sys.stdout.write(f"{_time(at)} {', '.join(word for word in words if word)}\n")
+    sys.stdout.flush()
+
+
+def _show_round(at: float, event: Event, rounds: int, left_s: float | None, as_json: bool) -> None:
+    from server.link.job_watch import duration
+
+    if as_json:
+        values = {"at": at, "kind": event.kind.value, "round": event.round, "rounds": rounds, "left_s": left_s}
+        sys.stdout.write(json.dumps({**values, "site": "", "text": ""}) + "\n")
+    else:
+        left = f", about {duration(left_s)} left" if left_s else ""
+        sys.stdout.write(f"{_time(at)} round {event.round} of {rounds}{left}\n")
     sys.stdout.flush()
 
 

@@ -28,7 +28,7 @@ EVENTS_FILE = "events.jsonl"
 INVITATION_LIFE_S = 3 * 86400.0
 LONGEST_INVITATION_S = 365 * 86400.0
 """What is not used in a year is forgotten, and is secret all the while."""
-OPERATOR = "operator"
+OPERATOR, ROSTER_CHANGE = "operator", "roster.change"
 _PENDING = (InvitationState.OPEN, InvitationState.CLAIMED)
 
 
@@ -185,6 +185,28 @@ def revoke(trust: Trust, subject: Subject) -> int:
         remove_site(trust.home, subject.name)  # the next greeting's roster is without it, which sites take at once
     trust.log.append(OPERATOR, "access.revoke", subject.uri(), {"certificates": ended})
     return ended
+
+
+def enter_site(home: Path, site: str, public: PublicIdentity, *, replace: bool = False) -> None:
+    """Enter a site's public keys in the roster by hand, in the event log first. Raises: as `add_site`."""
+    log, known = _log_of(home), site in read_roster(home)
+
+    def before() -> None:
+        change = "other keys" if known else "added"
+        log.append(OPERATOR, ROSTER_CHANGE, site, {"change": change, "keys": public.fingerprint()})
+
+    add_site(home, site, public, replace=replace, before=before)
+
+
+def strike_site(home: Path, site: str) -> None:
+    """Take a site off the roster by hand, and say so in the event log. Raises: as `remove_site`."""
+    log = _log_of(home)
+    remove_site(home, site)
+    log.append(OPERATOR, ROSTER_CHANGE, site, {"change": "removed"})
+
+
+def _log_of(home: Path) -> EventLog:
+    return EventLog(home / EVENTS_FILE, open_coordinator(home).identity, clock=time.time)
 
 
 def grant(trust: Trust, subject: Subject, request: bytes) -> x509.Certificate:

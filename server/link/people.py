@@ -29,6 +29,8 @@ from server.link.handing import handout, moving, pieces
 from server.link.handouts import Handouts, NothingError
 from server.link.jobs import LocalDesk
 from server.link.limits import RefusedError
+from server.link.logbook import log_page, members
+from server.link.pulse import watched
 from server.link.refusals import RateLimiter, Refusals, TooManyCalls
 from server.link.roles import Action, authorise
 from server.link.runs import RunStatus
@@ -60,6 +62,8 @@ class PeopleService:
             "Runs": unary(self._answering(Action.JOB_READ, pb.RunsRequest, self._runs)),
             "Events": unary(self._answering(Action.JOB_READ, pb.EventsRequest, self._events)),
             "Control": unary(self._answering(Action.JOB_CONTROL, pb.ControlRequest, self._control)),
+            "Sites": unary(self._answering(Action.SITE_READ, pb.SitesRequest, self._sites)),
+            "Log": unary(self._answering(Action.EVENTS_READ, pb.LogRequest, self._log)),
             "Ask": unary(self._answering(Action.RESULT_READ, pb.HandoutRequest, self._ask)),
             "Fetch": grpc.unary_stream_rpc_method_handler(self._fetch),
         }
@@ -87,12 +91,16 @@ class PeopleService:
             return "nobody"
 
     def _admitted(self, context: aio.ServicerContext, action: Action) -> Peer:
-        """Who calls. Raises: ProtocolError for a certificate that does not count, another role, or too many calls."""
+        """Who calls. Raises: ProtocolError for a certificate that does not count, another role, or too many calls.
+
+        How often is looked at first, by the certificate: one that was revoked brings no more looks in the table than
+        that, and takes nothing from the next one of the same person.
+        """
         peer = peer_of(context.auth_context())
+        if not self._limiter.admits(peer.serial):
+            raise TooManyCalls(f"{peer.subject.uri()}", expected=f"at most {PER_S:g} calls a second", found="more")
         self._check_current(peer)
         authorise(peer.subject, action)
-        if not self._limiter.admits(peer.subject.uri()):
-            raise TooManyCalls(f"{peer.subject.uri()}", expected=f"at most {PER_S:g} calls a second", found="more")
         return peer
 
     def _check_current(self, peer: Peer) -> None:
@@ -119,7 +127,8 @@ class PeopleService:
     def _submit(self, who: Subject, request: pb.SubmitRequest) -> pb.Submitted:
         if len(request.job.encode()) > MAX_JOB_BYTES:
             raise ConfigError("a job", expected=f"at most {MAX_JOB_BYTES} bytes", found="more")
-        run, new = self._desk(who).submit(job_from_canonical(request.job, "the job that was submitted"))
+        job = job_from_canonical(request.job, "the job that was submitted")
+        run, new = self._desk(who).submit(job, again=request.again)
         return pb.Submitted(run=run, new=new)
 
     def _runs(self, who: Subject, request: pb.RunsRequest) -> pb.RunsReply:
@@ -143,6 +152,18 @@ class PeopleService:
             desk.stop(request.run)
         return pb.Controlled()
 
+    def _sites(self, _who: Subject, _request: pb.SitesRequest) -> pb.SitesReply:
+        rows = [
+            pb.MemberRow(
+                site=row.site, state=row.state.name.lower(), fingerprint=row.fingerprint, until=row.until or 0.0
+            )
+            for row in members(self._home)
+        ]
+        return pb.SitesReply(sites=rows)
+
+    def _log(self, _who: Subject, request: pb.LogRequest) -> pb.LogReply:
+        return pb.LogReply(lines=log_page(self._home, request.offset))
+
     def _ask(self, who: Subject, request: pb.HandoutRequest) -> pb.Handout:
         try:
             return handout(self._handouts.for_person(who, request.run))
@@ -154,15 +175,16 @@ class PeopleService:
         try:
             peer = self._admitted(context, Action.RESULT_READ)
             request = _parsed(pb.FetchRequest, data)
-            path = self._handouts.path(peer.subject, request.task)
-            async with self._streams:
-                async for block in pieces(path, request.offset, partial(self._check_current, peer)):
+            check = partial(self._check_current, peer)
+            path = await asyncio.to_thread(self._handouts.leaving, peer.subject, request.task)
+            async with self._streams, watched(check):
+                async for block in pieces(path, request.offset, check):
                     await moving(context.write(block), self._timing)
         except NothingError as error:
             await self._refuse(context, who, Action.RESULT_READ, ConfigError("a result", found=str(error)))
         except RefusedError as error:
             await self._refuse(context, who, Action.RESULT_READ, ProtocolError(error.text))
-        except (CloisterError, OSError) as error:
+        except (CloisterError, OSError, sqlite3.Error) as error:
             await self._refuse(context, who, Action.RESULT_READ, error)
 
 

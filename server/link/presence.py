@@ -16,8 +16,14 @@ from typing import Any
 from learning.storage import make_private_dir
 
 DATABASE = "presence.sqlite"
+TRANSFERS = DOWNLOAD, UPLOAD = ("download", "upload")
+"""What a site is doing that the server sees itself: no site says it."""
+SLOWEST_BYTES_S = 16 * 1024
+"""What moves more slowly, from its beginning on, stands still: a sum of updates waits for nobody without end."""
 WAITING = "waiting"
 """The first word of what a site is doing that waits."""
+AWAY = "away"
+"""In a run's standing: a round waits for the site, which has not called lately; `since`: when it called last."""
 BUSY_S = 30.0
 _TABLES = """
 CREATE TABLE IF NOT EXISTS sites (
@@ -66,6 +72,11 @@ class SiteProgress:
         """Whether it waits for somebody or something at the site, which its `doing` says."""
         return self.doing.startswith(WAITING)
 
+    @property
+    def away(self) -> bool:
+        """Whether a round waits for it and it has not called lately: at `since`, 0 for never."""
+        return self.doing == AWAY
+
 
 class Presence:
     """The sites that were seen, and their progress. Calls on one object are taken one at a time."""
@@ -111,6 +122,15 @@ class Presence:
         columns = "site, run, round, doing, done, total, at, since"
         rows = self._do(f"SELECT {columns} FROM progress WHERE run=? ORDER BY site", run)  # noqa: S608
         return [_progress_of(row) for row in rows]
+
+    def moving(self, run: str, within_s: float) -> list[str]:
+        """The sites to or from which bytes of a run moved in the last so many seconds, `SLOWEST_BYTES_S` at least."""
+        since = self._clock() - within_s
+        return [
+            each.site
+            for each in self.progress(run)
+            if each.doing in TRANSFERS and each.at >= since and each.done >= SLOWEST_BYTES_S * (each.at - each.since)
+        ]
 
     def _open(self, path: Path) -> sqlite3.Connection:
         try:

@@ -52,23 +52,38 @@ class TooManyCalls(ProtocolError):
     """A caller asks more often than it may: later it will be heard again."""
 
 
+class LineRoom:
+    """How many lines of each kind a log takes, whatever comes in. `clock`: seconds, never backwards."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._room = RateLimiter(per_s=LOGGED_PER_S, burst=LOGGED_BURST, clock=clock)
+        self._unlogged: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def take(self, kind: str) -> int | None:
+        """Room for a line of a kind: how many of its kind before it had none. None: there is none now."""
+        with self._lock:
+            if not self._room.admits(kind):
+                self._unlogged[kind] += 1
+                return None
+            return self._unlogged.pop(kind, 0)
+
+
 class Refusals:
     """Counts and logs refusals by what was asked for. `clock`: seconds, never backwards."""
 
     def __init__(self, log: EventLog, clock: Callable[[], float]) -> None:
         self._log, self._lock = log, threading.Lock()
-        self._room = RateLimiter(per_s=LOGGED_PER_S, burst=LOGGED_BURST, clock=clock)
+        self._room = LineRoom(clock)
         self._counts: Counter[str] = Counter()
-        self._unlogged: Counter[str] = Counter()
 
     def refuse(self, actor: str, action: str, subject: str, error: CloisterError) -> None:
         """Count a refusal, and log it unless many of its kind were logged just now. `action`: a word of the code."""
         with self._lock:
             self._counts[action] += 1
-            if not self._room.admits(action):
-                self._unlogged[action] += 1
-                return
-            before = self._unlogged.pop(action, 0)
+        before = self._room.take(action)
+        if before is None:
+            return
         details: dict[str, Detail] = {"reason": str(error)[:400], "unlogged_before": before}
         try:
             self._log.append(actor, f"{action}.refused", subject, details)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from protocol.link.terms import DIGEST_BYTES, LARGEST_PAYLOAD, PEOPLE_SERVICE
 from protocol.link.tls import Tls, open_channel
 from server.link.contexts import Context
 from server.link.jobs import Standing
+from server.link.membership import SiteRow, SiteState
 from server.link.presence import SiteProgress
 from server.link.rows import Late
 from server.link.runs import RunState, RunStatus
@@ -40,6 +41,18 @@ Renewed = Callable[[Context], tuple[Context, Tls] | None]
 """Asked before each call: another certificate for the context, or None while the one it has will do."""
 
 
+def desk_of(name: str) -> RemoteDesk:
+    """The coordinator of a context (empty: the one in use), with a certificate that is renewed in time.
+
+    Raises: ConfigError when there is none of that name.
+    """
+    from server.link.contexts import Contexts
+    from server.link.renewing import InTime
+
+    contexts = Contexts()
+    return RemoteDesk(*contexts.open(name), renewed=InTime(contexts))
+
+
 class RemoteDesk:
     """The runs of the coordinator of a context. Raises: what the coordinator or `renewed` raised; Unreachable."""
 
@@ -53,8 +66,8 @@ class RemoteDesk:
         self._context, self._tls, self._pause, self._renewed = context, tls, pause, renewed
         self._channel = open_channel(context.address, tls)  # one for all calls; bulk has its own
 
-    def submit(self, job: Job) -> tuple[str, bool]:
-        reply: pb.Submitted = self._call("Submit", pb.SubmitRequest(job=job.canonical()), pb.Submitted)
+    def submit(self, job: Job, *, again: bool = False) -> tuple[str, bool]:
+        reply: pb.Submitted = self._call("Submit", pb.SubmitRequest(job=job.canonical(), again=again), pb.Submitted)
         return reply.run, reply.new
 
     def runs(self) -> list[RunStatus]:
@@ -87,6 +100,21 @@ class RemoteDesk:
     def events(self, run: str, skip: int) -> list[tuple[float, Event]]:
         reply: pb.EventsReply = self._call("Events", pb.EventsRequest(run=run, skip=skip), pb.EventsReply)
         return [(row.at, _event(row)) for row in reply.events]
+
+    def sites(self) -> tuple[SiteRow, ...]:
+        """Every site of the coordinator and where it stands."""
+        reply: pb.SitesReply = self._call("Sites", pb.SitesRequest(), pb.SitesReply)
+        return tuple(_member(row) for row in reply.sites)
+
+    def log_lines(self) -> Iterator[bytes]:
+        """The lines of the coordinator's event log, as they were signed, each with its line feed; oldest first."""
+        at = 0
+        while True:
+            reply: pb.LogReply = self._call("Log", pb.LogRequest(offset=at), pb.LogReply)
+            if not reply.lines:
+                return
+            yield from reply.lines
+            at += sum(map(len, reply.lines))
 
     def stop(self, run: str) -> None:
         self._call("Control", pb.ControlRequest(run=run), pb.Controlled)
@@ -177,6 +205,14 @@ def _status(row: pb.RunRow) -> RunStatus:
         rounds=row.rounds,
         error=row.error,
     )
+
+
+def _member(row: pb.MemberRow) -> SiteRow:
+    try:
+        state = SiteState[row.state.upper()]
+    except KeyError:
+        raise ProtocolError("a site's state", expected="one that this version knows", found="another") from None
+    return SiteRow(site=row.site, state=state, fingerprint=row.fingerprint, until=row.until or None)
 
 
 def _event(row: pb.EventRow) -> Event:

@@ -1,20 +1,25 @@
 """The process of one run on the link: Flower's ServerApp over the store that the server process shares.
 
 It may be killed at any moment and started again: it goes on from the last whole round, and what sites have answered
-since is not asked for again.
+since is not asked for again. One process works on a run: another waits until it has ended. Its standard input is a pipe
+from the server process. When that ends, the server is gone or is ending: this process ends at once, whatever it is at,
+and takes what it has started with it, so that the next server does not find it at work.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 from flwr.serverapp import Grid
 
 from learning.storage import make_private_dir
@@ -42,15 +47,32 @@ from server.run import setup_of
 
 WINDOW = 8
 """Messages under way at once: the sites compute on machines of their own."""
+ORPHAN = 3
+"""Exit code when the server process went away."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the run that is named on the command line: HOME RUN. 0 when it is over, however it ended."""
     home, run = argv if argv is not None else sys.argv[1:]
+    threading.Thread(target=_end_with_the_server, name="server", daemon=True).start()
     log_to_stderr()
     logging.getLogger("flwr").setLevel(logging.ERROR)
-    go(Path(home), run)
+    runs = Runs(Path(home))
+    with runs.process(run, lambda: log("run waits", {"run": run, "for": "an earlier process of it"}, logging.WARNING)):
+        if not runs.status(run).state.over:  # the one that was waited for may have brought it to its end
+            go(Path(home), run)
     return 0
+
+
+def _end_with_the_server() -> None:
+    """Wait for the end of standard input; not through `sys.stdin`, whose lock the end of this process would want."""
+    while os.read(0, 1):
+        pass
+    with suppress(psutil.Error):
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                child.kill()
+    os._exit(ORPHAN)
 
 
 def go(home: Path, run: str) -> None:

@@ -3,30 +3,34 @@
 runs/RUN/job.json       the job in canonical JSON
 runs/RUN/status.json    where it stands
 runs/RUN/events.jsonl   what happened, one event a line, as a watcher may show it
+runs/RUN/.process.lock  held by the one process that works on it
 runs/RUN/stop           there when the operator wants it to end
 runs/RUN/out/           result.json, report.html and the model, whole, at the end
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
+import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 from learning.storage import make_private_dir, write_json, write_private
 from privacy.errors import ConfigError
 from protocol.job import Job, job_from_canonical
+from server.link.locks import waited_for
 from server.record import Event, EventKind
 
 RUNS_DIR = "link-runs"
 OUT_DIR, WORK_DIR = "out", "work"
 _JOB, _STATUS, _EVENTS, _STOP = "job.json", "status.json", "events.jsonl", "stop"
+_PROCESS, _LOCK = ".process.lock", "lock"
+_BLOCK = 4096
 
 
 class RunState(StrEnum):
@@ -86,14 +90,22 @@ class Runs:
             raise ConfigError(f"run {run}", expected="one of `cloister job list`", found="none of that name")
         return path
 
-    def submit(self, job: Job) -> tuple[str, bool]:
-        """Queue a job; the name of its run, and whether it is new: a job under way is not begun a second time."""
+    def submit(
+        self, job: Job, *, again: bool = False, before: Callable[[str], None] = lambda _run: None
+    ) -> tuple[str, bool]:
+        """Queue a job; the name of its run, and whether it is new.
+
+        A job that has a run, under way or over, is answered with the latest: a second one would cost its epsilon once
+        more. `again`: it begins another all the same, unless one is under way. `before`: called with the name of a run
+        that is new before it is queued; what it raises leaves nothing queued.
+        """
         with self._locked():
-            for status in self.all():
-                if status.digest == job.digest() and not status.state.over:
-                    return status.run, False
-            number = sum(status.digest == job.digest() for status in self.all())
-            run = f"{job.name}-{job.digest()[:12]}" + (f"-{number + 1}" if number else "")
+            found = [status for status in self.all() if status.digest == job.digest()]
+            under_way = [status for status in found if not status.state.over]
+            if under_way or (found and not again):
+                return (under_way or found)[-1].run, False
+            run = f"{job.name}-{job.digest()[:12]}" + (f"-{len(found) + 1}" if found else "")
+            before(run)
             path = make_private_dir(self._folder / run)
             write_private(path / _JOB, job.canonical().encode())
             self._write(
@@ -119,28 +131,38 @@ class Runs:
     def job(self, run: str) -> Job:
         return job_from_canonical((self.folder(run) / _JOB).read_text(encoding="utf-8"), f"run {run}")
 
-    def begin(self, run: str) -> None:
-        """Its process was started."""
-        status = self.status(run)
-        self._write(
-            replace(status, state=RunState.RUNNING, started=status.started or self._clock(), starts=status.starts + 1)
-        )
+    def process(self, run: str, waits: Callable[[], None] = lambda: None) -> AbstractContextManager[None]:
+        """Held by the one process that works on a run, as long as it lives; another waits, and calls `waits` before."""
+        return waited_for(self.folder(run) / _PROCESS, waits)
+
+    def begin(self, run: str) -> bool:
+        """Its process is started; False when the run is over by now, and none is needed."""
+        with self._locked():
+            status = self.status(run)
+            if status.state.over:
+                return False
+            started = status.started or self._clock()
+            self._write(replace(status, state=RunState.RUNNING, started=started, starts=status.starts + 1))
+        return True
 
     def at_round(self, run: str, number: int) -> None:
         """A round begins. One that is new shows that the process gets on: its earlier deaths no longer count."""
-        status = self.status(run)
-        self._write(replace(status, round=number, starts=1 if number > status.round else status.starts))
+        with self._locked():
+            status = self.status(run)
+            self._write(replace(status, round=number, starts=1 if number > status.round else status.starts))
 
     def put_by(self, run: str) -> None:
         """Its process was ended together with the server: that is no death."""
-        status = self.status(run)
-        if not status.state.over:
-            self._write(replace(status, starts=status.starts - 1))
+        with self._locked():
+            status = self.status(run)
+            if not status.state.over:
+                self._write(replace(status, starts=status.starts - 1))
 
     def end(self, run: str, error: str) -> None:
         """It is over; `error` is empty when it is complete."""
         state = RunState.STOPPED if error else RunState.COMPLETE
-        self._write(replace(self.status(run), state=state, ended=self._clock(), error=error[:2000]))
+        with self._locked():
+            self._write(replace(self.status(run), state=state, ended=self._clock(), error=error[:2000]))
 
     def stop(self, run: str) -> None:
         """Ask a run to end at its next step. Raises: ConfigError when it is over."""
@@ -162,36 +184,59 @@ class Runs:
 
     def resume(self, run: str) -> None:
         """Queue a run that was stopped. Raises: as `resumed`."""
-        status = self.resumed(run)
-        (self.folder(run) / _STOP).unlink(missing_ok=True)
-        self._write(status)
+        with self._locked():
+            status = self.resumed(run)
+            (self.folder(run) / _STOP).unlink(missing_ok=True)
+            self._write(status)
 
     def stop_wanted(self, run: str) -> bool:
         return (self.folder(run) / _STOP).exists()
 
     def tell(self, run: str, event: Event) -> None:
-        """Add an event to the run's own account."""
+        """Add an event to the run's own account; the part of a line that a kill or a full disk left goes before.
+
+        For the run's process alone, which nobody else writes beside. Raises: OSError when there is no room.
+        """
         line = json.dumps({"at": self._clock(), **asdict(event), "kind": event.kind.value}, ensure_ascii=False)
-        with (self.folder(run) / _EVENTS).open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        path = self.folder(run) / _EVENTS
+        path.touch()
+        with path.open("r+b") as stream:
+            stream.truncate(_whole(stream))
+            stream.seek(0, os.SEEK_END)
+            stream.write(line.encode() + b"\n")
 
     def events(self, run: str, skip: int = 0) -> list[tuple[float, Event]]:
-        """What happened after the first `skip` events; a line that is being written is not there yet."""
+        """What happened after the first `skip` events. A line that is being written is not there yet; one that is
+        none, as a crash of the machine may leave it, does not count.
+        """
         path = self.folder(run) / _EVENTS
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
-        return [_event(line) for line in lines[skip:]]
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        return [found for found in map(_event, lines) if found is not None][skip:]
 
     def _write(self, status: RunStatus) -> None:
         write_json(self._folder / status.run / _STATUS, status.values())
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with (self._folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    def _locked(self) -> AbstractContextManager[None]:
+        return waited_for(self._folder / _LOCK)
 
 
-def _event(line: str) -> tuple[float, Event]:
-    values = json.loads(line)
-    at = float(values.pop("at"))
-    return at, Event(**{**values, "kind": EventKind(values["kind"])})
+def _whole(stream: IO[bytes]) -> int:
+    """Where the last whole line ends."""
+    end = stream.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - _BLOCK)
+        stream.seek(start)
+        found = stream.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def _event(line: bytes) -> tuple[float, Event] | None:
+    try:
+        values = json.loads(line)
+        at = float(values.pop("at"))
+        return at, Event(**{**values, "kind": EventKind(values["kind"])})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -15,7 +15,8 @@ from grpc_health.v1 import health as health_service
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from privacy.errors import ConfigError
-from protocol.link.counters import Counters, serve_metrics
+from protocol.console import LOOPBACK
+from protocol.link.counters import Counters, Gauges, Tallies, serve_metrics
 from protocol.link.logs import log
 from protocol.link.memory import keep_freed_memory
 from protocol.link.terms import SERVICE, Timing, channel_options
@@ -31,6 +32,8 @@ LINK_DIR = "link"
 PREFIX = "cloister_coordinator"
 PRESENT_S = 60.0
 """A site that called within this time counts as present."""
+HEALTH_S = 0.5
+"""How often is asked whether the server is well."""
 
 
 class CallsBeside(Protocol):
@@ -48,9 +51,11 @@ class Serving:
     """What a server process needs beside its folder, its TLS and its address.
 
     `admits`: whether a certificate's holder may use the link. `release`: of the software, shown to sites.
-    `metrics_port`: of the Prometheus page on 127.0.0.1, None for no page. `extend`: what adds services of its own, or
-    ports, to the server before it starts. `stop_s`: how long streams under way may go on after the signal to stop.
-    `beside`: what makes the services that share the link's door.
+    `metrics_port`: of the Prometheus page at `metrics_address`, None for no page. `extend`: what adds services of its
+    own, or ports, to the server before it starts. `stop_s`: how long streams may go on after the signal to stop.
+    `beside`: what makes the services that share the link's door. `well`: whether what else this process does goes on;
+    from when it does not, the health service says NOT_SERVING. `gauges`: more values of the moment for the page;
+    `tallies`: counts that are kept elsewhere.
     """
 
     admits: Admits
@@ -58,9 +63,13 @@ class Serving:
     limits: Limits = field(default_factory=Limits)
     timing: Timing = field(default_factory=Timing)
     metrics_port: int | None = None
+    metrics_address: str = LOOPBACK
     extend: Sequence[Callable[[aio.Server], None]] = ()
     stop_s: float = 5.0
     beside: Sequence[Beside] = ()
+    well: Callable[[], bool] = field(default=lambda: True)
+    gauges: Gauges = field(default=dict)
+    tallies: Tallies = field(default=dict)
 
 
 def link_folder(home: Path) -> Path:
@@ -94,7 +103,7 @@ class Running:
     def __init__(self, home: Path, tls: TlsSource, address: str, serving: Serving) -> None:
         folder = link_folder(home)
         self.store, self.presence, self._serving = Store(folder), Presence(folder), serving
-        self.counters = Counters(prefix=PREFIX, gauges=self._gauges)
+        self.counters = Counters(prefix=PREFIX, gauges=self._gauges, tallies=serving.tallies)
         self._tls, self._address, self.port = tls, address, 0
 
     async def __aenter__(self) -> Running:
@@ -118,25 +127,37 @@ class Running:
             extend(self._server)
         self.port = self._bind()
         await self._server.start()
-        for name in ("", SERVICE):
-            await health.set(name, health_pb2.HealthCheckResponse.SERVING)
         self._health = health
+        await self._tell_health(well=True)
         self._watching = asyncio.create_task(self.service.watch())
+        self._watching_health = asyncio.create_task(self._watch_health())
         port = serving.metrics_port
-        self._end_metrics = None if port is None else serve_metrics(self.counters, port)
+        self._end_metrics = None if port is None else serve_metrics(self.counters, port, serving.metrics_address)
         log("serving", {"port": self.port, "release": serving.release, "leftovers": dropped})
         return self
 
     async def __aexit__(self, *_error: object) -> None:
         await self._health.enter_graceful_shutdown()
         await self._server.stop(self._serving.stop_s)
-        self._watching.cancel()
-        await asyncio.gather(self._watching, return_exceptions=True)
+        under_way = (self._watching, self._watching_health)
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
         if self._end_metrics is not None:
             self._end_metrics()
         self.service.close()
         self.store.close()
         self.presence.close()
+
+    async def _watch_health(self) -> None:
+        while self._serving.well() and not self._watching.done():
+            await asyncio.sleep(HEALTH_S)
+        await self._tell_health(well=False)
+
+    async def _tell_health(self, *, well: bool) -> None:
+        said = health_pb2.HealthCheckResponse.SERVING if well else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", SERVICE):
+            await self._health.set(name, said)
 
     def _bind(self) -> int:
         try:
@@ -153,4 +174,5 @@ class Running:
         """Asked by the thread of the metrics page."""
         tasks = {("tasks", state.value): float(count) for state, count in self.store.counts().items()}
         present = float(len(self.presence.present(PRESENT_S)))
-        return {**tasks, ("streams", "all"): float(self.service.streams), ("sites_present", "all"): present}
+        own = {("streams", "all"): float(self.service.streams), ("sites_present", "all"): present}
+        return {**tasks, **own, **self._serving.gauges()}

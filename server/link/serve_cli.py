@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import socket
+import sys
 import threading
 import time
 from functools import partial
@@ -12,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from protocol.console import add_metrics_address
 from protocol.link.certificates import CLOCK_TOLERANCE_S, Peer
 from server.link.backup_cli import add_backup
 
@@ -31,12 +34,23 @@ def add_serve(commands: Any) -> None:
         "--enrolment", default=ENROLMENT_ADDRESS, help=f"host:port at which sites join (default {ENROLMENT_ADDRESS})"
     )
     serve.add_argument("--public-address", default="", help="host:port that sites are told, if it is not --address")
-    serve.add_argument("--metrics-port", type=int, help="port on 127.0.0.1 of a Prometheus page")
+    serve.add_argument("--metrics-port", type=int, help="port of a Prometheus page; without it there is none")
+    add_metrics_address(serve)
+    serve.add_argument("--json", action="store_true", help="print one line of JSON once calls are taken: its ports")
     serve.set_defaults(run=run_serve)
 
 
 def run_serve(arguments: argparse.Namespace) -> int:
-    """Serve until SIGTERM or Ctrl-C."""
+    """Serve until SIGTERM or Ctrl-C, unless another process serves the same folder."""
+    from server.coordinator import open_coordinator
+    from server.link.locks import served_alone
+
+    open_coordinator(arguments.dir)  # raises for a folder that is no coordinator's: nothing is made in it
+    with served_alone(arguments.dir):
+        return _serve(arguments)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
     from learning.storage import write_note
     from protocol.link.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
     from protocol.link.logs import log, log_to_stderr
@@ -49,6 +63,7 @@ def run_serve(arguments: argparse.Namespace) -> int:
     from server.link.people import PeopleService
     from server.link.serve import Serving, serve
     from server.link.supervisor import Supervisor
+    from server.link.tallies import run_gauges, tallies
 
     home: Path = arguments.dir
     log_to_stderr()
@@ -57,6 +72,7 @@ def run_serve(arguments: argparse.Namespace) -> int:
     address = _with_a_port(arguments.address)
     told = arguments.public_address or address
     coordinator = open_coordinator(home)
+    of_runs = run_gauges(home)
     handouts = Handouts(home, coordinator.identity, lambda: read_roster(home))
 
     def admits(peer: Peer) -> bool:
@@ -69,9 +85,13 @@ def run_serve(arguments: argparse.Namespace) -> int:
         admits=admits,
         release=version("cloister"),
         metrics_port=arguments.metrics_port,
+        metrics_address=arguments.metrics_address,
         # A certificate is renewed over the link itself, by whoever holds a current one.
         beside=(partial(ModelService, handouts),),
         extend=(lambda server: add_EnrolmentServicer_to_server(EnrolmentServicer(desk, told), server), people),
+        well=lambda: supervisor.well,
+        gauges=lambda: {("failed_passes", "runs"): float(supervisor.failed_passes), **of_runs()},
+        tallies=tallies(home, desk.refusals.counts),
     )
     enrolments: list[Any] = []
 
@@ -84,7 +104,11 @@ def run_serve(arguments: argparse.Namespace) -> int:
         servicer = EnrolmentServicer(desk, told)
         enrolments.append(serve_enrolment(servicer, authority, arguments.enrolment))
         threading.Thread(target=supervisor.run, name="runs", daemon=True).start()
-        write_note(home / SERVING_FILE, {"link": told, "enrolment_port": enrolments[0].port})
+        ports = {"link": told, "enrolment_port": enrolments[0].port}
+        write_note(home / SERVING_FILE, ports)
+        if arguments.json:
+            sys.stdout.write(json.dumps(ports) + "\n")
+            sys.stdout.flush()
 
     try:
         serve(home, lambda: link_tls(authority), address, serving, ready)

@@ -1,8 +1,9 @@
 """The calls of the link, answered: what a site may see and send, and nothing else.
 
 One event loop takes all calls, so that a thousand sites that wait for work cost no thread each; what touches the disk
-runs in a few threads. Who calls was checked at the door; streams ask again every 16 MiB, and a site that waits asks
-every second, so that a removal acts on what is open.
+runs in a few threads. Who calls was checked at the door, which asks again every second while a stream is open; streams
+ask every 16 MiB, and every second where they are slow, whether anyone still waits. A site that waits for work is asked
+about every second and once more before it is told of any, so that a removal acts on what is open.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from itertools import islice
 from typing import TypeVar
@@ -42,7 +43,8 @@ from protocol.link.terms import (
 from server.link.door import Admits, Door, parsed
 from server.link.incoming import BLOCKS, Batch, Incoming, check_open, transfer_of
 from server.link.limits import Limits, RefusedError
-from server.link.presence import Presence, SiteProgress
+from server.link.presence import DOWNLOAD, TRANSFERS, UPLOAD, Presence, SiteProgress
+from server.link.pulse import ASK_AGAIN_S, Pulse
 from server.link.rows import Task
 from server.link.states import OPEN, State
 from server.link.store import ClosedError, OtherAnswerError, Store
@@ -50,7 +52,6 @@ from server.link.store import ClosedError, OtherAnswerError, Store
 THREADS = 8
 TICK_S = 0.05
 """How often the store is asked whether a run has pushed."""
-ASK_AGAIN_S = 1.0
 MOST_KNOWN = 64
 """Tasks that a site may have in hand."""
 _T = TypeVar("_T")
@@ -144,19 +145,21 @@ class LinkService:
             raise RefusedError(Refused.MALFORMED, f"more than {MOST_KNOWN} tasks in hand")
         site, end = peer.subject.name, time.monotonic() + self._timing.wait_s
         await self._disk(partial(self._presence.seen, site))
+        pulse = Pulse()
         while True:
             pushed = self._pushed
             tasks = {task.id: task for task in await self._disk(partial(self._store.open_tasks, site))}
             fresh = [task for task in tasks.values() if task.id not in known]
             closed = [task for task in known if task not in tasks]
             left = end - time.monotonic()
-            if fresh or closed or left <= 0:
+            over = bool(fresh or closed or left <= 0)
+            if pulse.due(over):
+                self._door.check_admitted(peer)
+            if over:
                 told = await self._disk(partial(self._told, fresh[:MOST_KNOWN]))
                 return pb.WorkReply(fresh=told, closed=closed)
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(pushed.wait(), min(ASK_AGAIN_S, left))
-            except TimeoutError:
-                self._door.check_admitted(peer)
 
     def _told(self, tasks: list[Task]) -> list[pb.Task]:
         return [
@@ -210,8 +213,8 @@ class LinkService:
                 raise ClosedError(task.state)
             if task.state is not state:
                 await self._disk(partial(self._store.reached, task.id, state))
-        if request.doing:
-            doing = "".join(character for character in request.doing[:40] if character.isprintable())
+        doing = "".join(character for character in request.doing[:40] if character.isprintable())
+        if doing and doing not in TRANSFERS:
             await self._progressed(task, request.round, doing, request.done, request.total)
         return pb.Reported()
 
@@ -237,15 +240,15 @@ class LinkService:
             if request.offset % PIECE_BYTES or not 0 <= request.offset < task.request.size:
                 raise RefusedError(Refused.OFFSET, f"expected a multiple of {PIECE_BYTES} below {task.request.size}")
             first, *after = self._store.files.request_parts(task.id, task.body)
-            offset, source = request.offset, blocks(first, request.offset, *after)
+            offset, source, pulse = request.offset, blocks(first, request.offset, *after), Pulse()
             try:
                 while ahead := await self._disk(lambda: list(islice(source, BLOCKS))):
                     for block in ahead:
                         await self._moving(context.write(block), "down")
                         offset += len(block)
                         self.counters.add(Count.BYTES_OUT, peer.subject.name, len(block))
-                        if offset % SYNC_BYTES < BLOCK_BYTES:
-                            await self._still_wanted(peer, task, "download", offset, task.request.size)
+                        if pulse.due(offset % SYNC_BYTES < BLOCK_BYTES):
+                            await self._still_wanted(peer, task, DOWNLOAD, offset, task.request.size)
             except FileNotFoundError:
                 check_open(await self._task_of(peer, request.task))  # it was let go of meanwhile, or else was lost:
                 log("request lost", {"task": task.id}, logging.ERROR)  # the stream ends short, which counts as damage
@@ -278,18 +281,20 @@ class LinkService:
         try:
             if part.size != offset:
                 raise RefusedError(Refused.OFFSET, f"expected to go on from {part.size}, found {offset}")
-            synced = offset
+            synced, pulse = offset, Pulse()
             while (block := await self._moving(incoming.read(), "up")) is not aio.EOF:
                 due = batch.take(block)
                 self.counters.add(Count.BYTES_IN, task.order.site, len(block))
                 if not due:
                     continue
                 await self._write(task, batch)
-                if part.size - synced >= SYNC_BYTES or part.size == size:
+                at_mark = part.size - synced >= SYNC_BYTES or part.size == size
+                if at_mark:
                     if syncing is not None:
                         await syncing
                     syncing, synced = asyncio.ensure_future(self._disk(part.sync)), part.size
-                    await self._still_wanted(incoming.peer, task, "upload", part.size, size)
+                if pulse.due(at_mark):
+                    await self._still_wanted(incoming.peer, task, UPLOAD, part.size, size)
                 await self._moving(incoming.ack(part.size), "up")
             if syncing is not None:
                 await syncing
@@ -351,7 +356,7 @@ class LinkService:
         """Asked in the middle of a stream: is the site still admitted, does anyone still wait?"""
         self._door.check_admitted(peer)
         now = await self._disk(partial(self._store.task, task.id))
-        with self._store_errors(task, answering=doing == "upload"):
+        with self._store_errors(task, answering=doing == UPLOAD):
             if now.state not in OPEN:
                 raise ClosedError(now.state)
         await self._disk(partial(self._presence.seen, peer.subject.name))

@@ -1,20 +1,29 @@
-"""`cloister site`: who may take part; `cloister access`: what people may do; `cloister log verify`.
+"""`cloister site`: who may take part; `cloister access`: what people may do; `cloister log`: what was done.
 
-They work on the coordinator's folder and act at once, whether or not its server runs.
+They work on the coordinator's folder and act at once, whether or not its server runs. `site list` and `log show` only
+read, and take a context in its place.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from privacy.errors import ConfigError
-from protocol.console import add_command, answer
+from protocol.console import add_command, add_json, answer
 from protocol.link.certificates import MAX_REQUEST_BYTES, Party, Subject
 from server.link.context_cli import add_contexts
+
+if TYPE_CHECKING:
+    from protocol.eventlines import Event
+    from server.link.membership import SiteRow
 
 INVITATION_HOURS = 72.0
 _ROLES = (Party.OPERATOR, Party.RESEARCHER, Party.AUDITOR)
@@ -34,7 +43,7 @@ def add_commands(commands: Any) -> None:
     approve = _command(own, "approve", "let in a site whose fingerprint was compared over the phone", run_approve)
     approve.add_argument("name", help="the site's id")
     approve.add_argument("fingerprint", help="what the site's administrator reads out")
-    _command(own, "list", "every site and where it stands", run_list)
+    _reading(own, "list", "every site and where it stands", run_list)
     revoke = _command(own, "revoke", "shut a site out, at once", run_revoke_site)
     revoke.add_argument("name", help="the site's id")
     access = commands.add_parser("access", help="give people their roles, and take them back")
@@ -46,11 +55,22 @@ def add_commands(commands: Any) -> None:
     log = commands.add_parser("log", help="the coordinator's event log").add_subparsers(
         required=True, metavar="COMMAND"
     )
+    shown = _reading(log, "show", "every event: who asked what, what was approved, what left", run_log_show)
+    shown.add_argument("--raw", action="store_true", help="the lines as they were signed: together they are the log")
     verify = _command(log, "verify", "check every line of the event log, offline", run_log_verify)
     verify.add_argument("--head", default="", help="NUMBER:HASH that an earlier `log verify` printed, noted elsewhere")
 
 
 _command = partial(add_command, folder="the coordinator's folder")
+
+
+def _reading(commands: Any, name: str, about: str, run: Any) -> Any:
+    """A command that reads alone: near, or far away by a context."""
+    parser = commands.add_parser(name, help=about)
+    parser.add_argument("dir", help="the coordinator's folder; @NAME: a context, @: the one in use")
+    add_json(parser)
+    parser.set_defaults(run=run)
+    return parser
 
 
 def _person(commands: Any, name: str, about: str, run: Any) -> Any:
@@ -86,9 +106,7 @@ def run_approve(arguments: argparse.Namespace) -> int:
 
 def run_list(arguments: argparse.Namespace) -> int:
     """Sites, their state, their fingerprints."""
-    from server.link.membership import open_trust, sites
-
-    rows = sites(open_trust(arguments.dir))
+    rows = _sites(arguments.dir)
     values = [
         {"site": row.site, "state": row.state.name.lower(), "fingerprint": row.fingerprint, "until": row.until}
         for row in rows
@@ -101,6 +119,16 @@ def run_list(arguments: argparse.Namespace) -> int:
     ]
     answer(arguments, {"sites": values}, lines or ["no sites yet"])
     return 0
+
+
+def _sites(where: str) -> tuple[SiteRow, ...]:
+    if where.startswith("@"):
+        from server.link.remote import desk_of
+
+        return desk_of(where[1:]).sites()
+    from server.link.logbook import members
+
+    return members(Path(where))
 
 
 def run_revoke_site(arguments: argparse.Namespace) -> int:
@@ -146,6 +174,43 @@ def run_grant(arguments: argparse.Namespace) -> int:
     until = validity(certificate)[1]
     answer(arguments, {"certificate": str(arguments.out), "until": until}, [f"{arguments.out}, until {_time(until)}"])
     return 0
+
+
+def run_log_show(arguments: argparse.Namespace) -> int:
+    """The events, oldest first; what is shown is not verified here."""
+    from protocol.eventlines import Line
+
+    for number, data in enumerate(_log_lines(arguments.dir), 1):
+        event = Line.from_bytes(data, f"the event log, line {number}").event
+        if arguments.raw:
+            sys.stdout.write(data.decode("ascii"))
+        elif arguments.json:
+            sys.stdout.write(json.dumps(asdict(event), ensure_ascii=False) + "\n")
+        else:
+            sys.stdout.write(f"{_event_line(event)}\n")
+    return 0
+
+
+def _log_lines(where: str) -> Iterator[bytes]:
+    if where.startswith("@"):
+        from server.link.remote import desk_of
+
+        yield from desk_of(where[1:]).log_lines()
+        return
+    from server.coordinator import open_coordinator
+    from server.link.logbook import log_page
+
+    home, at = Path(where), 0
+    open_coordinator(home)  # says what is no coordinator's folder
+    while page := log_page(home, at):
+        yield from page
+        at += sum(map(len, page))
+
+
+def _event_line(event: Event) -> str:
+    details = " ".join(f"{name}={value}" for name, value in event.details.items())
+    at = datetime.fromtimestamp(event.time, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return f"{event.seq} {at} {event.actor}: {event.action} {event.subject} {details}".rstrip()
 
 
 def run_log_verify(arguments: argparse.Namespace) -> int:

@@ -22,8 +22,9 @@ def lone(tmp_path, base, **changes):
 
 
 def state_of(federation, site=SITE):
-    """The site's files, but for the replay state: that the coordinator asked is remembered."""
-    return {name: data for name, data in federation.files(site).items() if not name.startswith("state/runs/")}
+    """The site's files, but for the replay state and the event log: that the coordinator asked is remembered."""
+    noted = ("state/runs/", "state/events.jsonl")
+    return {name: data for name, data in federation.files(site).items() if not name.startswith(noted)}
 
 
 def joint(charges, delta=1e-5):

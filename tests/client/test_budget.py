@@ -93,6 +93,19 @@ def test_each_run_is_told_with_its_rounds_and_its_own_cost_and_all_jointly(home:
     assert f"run r of job {'a' * 12}: 3 rounds, 1 of them again, up to round 2; epsilon {alone[0]:.3f}" in text
 
 
+def test_what_one_job_may_ask_for_is_told_and_a_job_beyond_it_does_not_fit(home: Home) -> None:
+    assert home.values()["data"]["records"]["job_limit"] == 8.0
+    path = home.root / "site.toml"
+    path.write_text(path.read_text().replace("[privacy]\n", "[privacy]\njob_epsilon = 3.0\n"))
+    before = files(home.root)
+    code, text, _ = home.budget("--job", str(home.job()))
+    assert code == BudgetError.exit_code
+    assert "one job may ask for up to epsilon 3\n" in text
+    assert "refused: epsilon up to 3 is granted to one job, the job asks for 4" in text
+    assert home.budget("--job", str(home.job(epsilon=3.0)))[0] == 0
+    assert {name for name in files(home.root) if "job.toml" not in name} == set(before)
+
+
 def test_what_is_left_is_never_less_than_nothing(home: Home) -> None:
     home.spend([1])
     home.grants(epsilon=0.01)

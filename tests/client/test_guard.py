@@ -5,16 +5,20 @@ That no record is read is shown by a data file that is not there: whoever opened
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from client.data import training_examples
 from client.policy import covers, reasons_against
+from client.refusals import OF_THE_DATA, last_kept, told_of
 from learning.base import MINILM_SHA256, Base, find_base
-from privacy.errors import QuorumError, place_of
+from privacy.errors import ConfigError, DataError, QuorumError, place_of
 from protocol.messages import OUTCOME
+from protocol.plans import base_of
 from tests.client.lone import GRANTS_ONE, PRIVATE, SITE, joint, lone, outcome_of, state_of
-from tests.federation import Federation, job_of, write_records
+from tests.federation import Federation, job_of, records, write_records
 from tests.memory_grid import Way
 from tests.tiny_base import other_weights
 
@@ -22,6 +26,11 @@ from tests.tiny_base import other_weights
 
 REFUSALS = {
     "epsilon": ({"privacy": {"enabled": True, "epsilon": 8.5}}, {}, "epsilon up to 8 is granted, the job asks for 8.5"),
+    "epsilon of one job": (
+        {"privacy": {"enabled": True, "epsilon": 4.5}},
+        {"privacy": {"epsilon": 8.0, "job_epsilon": 4.0}},
+        "epsilon up to 4 is granted to one job, the job asks for 4.5",
+    ),
     "delta": (
         {"privacy": {"enabled": True, "delta": 1e-4}},
         {},
@@ -39,6 +48,11 @@ REFUSALS = {
         {"anonymisation": {"profile": "gdpr-pseudonymise"}},
         {"anonymisation": {"profile": "hipaa-safe-harbor"}},
         "profile hipaa-safe-harbor is demanded, and neither it nor the job's gdpr-pseudonymise hides all that",
+    ),
+    "the unit": (
+        {"privacy": {"enabled": True, "epsilon": 6.0}},
+        {"data.records.columns": {"unit": "pid"}},
+        "the unit pid is demanded, the job protects a record",
     ),
     "no data set": ({}, {"accept": {"data": "others"}}, "the site has no data set others"),
 }
@@ -91,6 +105,30 @@ def test_what_is_granted_to_the_last_digit_is_taken(tmp_path, tiny_base, epsilon
     )
     federation.greet()
     assert federation.record.declined == []
+
+
+def test_what_is_granted_to_one_job_is_taken_to_the_last_digit_and_no_more(tmp_path, tiny_base):
+    federation = lone(tmp_path, tiny_base, job={"privacy": {"enabled": True, "epsilon": 4.0, "delta": 1e-5}})
+    for granted, reasons in ((4.0, 0), (3.999, 1)):
+        federation.grant(SITE, {"privacy": {"epsilon": 8.0, "job_epsilon": granted}})
+        config = federation.site(SITE).config
+        assert len(reasons_against(federation.job, find_base(str(tiny_base.folder)), config)) == reasons
+
+
+@pytest.mark.parametrize(
+    ("unit", "grants"),
+    [
+        ("pid", {"data.records.columns": {"unit": "pid"}}),
+        ("another name", {"data.records.columns": {"unit": "pid"}}),
+        ("record", {"data.records": {"unit": "record"}, "data.records.columns": {"unit": "pid"}}),
+        ("record", {}),
+    ],
+)
+def test_a_unit_that_the_site_grants_is_taken(tmp_path, tiny_base, unit, grants):
+    job = {"privacy": {"enabled": True, "epsilon": 6.0, "unit": unit}}
+    federation = Federation(tmp_path, tiny_base, sites=1, job=job, grants=grants)
+    base = find_base(str(tiny_base.folder))
+    assert reasons_against(federation.job, base, federation.site(SITE).config) == []
 
 
 def test_other_weights_under_the_granted_name_are_refused(tmp_path, tiny_base):
@@ -175,12 +213,12 @@ def test_an_exception_whose_text_holds_a_record_reaches_neither_the_answer_nor_t
     monkeypatch.setattr("learning.examples.VectorExamples.inputs", fail)
     with caplog.at_level(logging.DEBUG):
         said = outcome_of(federation.ask_round(1, SITE))
-    assert said.code == "failed"
-    assert "RuntimeError" in said.reason
+    assert (said.code, said.reason) == ("failed", OF_THE_DATA["failed"])
     text = everything_said(federation, caplog)
     assert SECRET not in text
     assert "cannot embed" not in text
-    assert "test_guard.py:" in text  # where it came from is in the site's log
+    assert "RuntimeError at test_guard.py:" in text  # where it came from is in the site's log
+    assert "RuntimeError at test_guard.py:" in last_kept(federation.site(SITE).state).reason
 
 
 def test_a_trace_names_types_and_lines_and_no_text():
@@ -198,18 +236,70 @@ def test_a_trace_names_types_and_lines_and_no_text():
     assert SECRET not in trace
 
 
-def test_a_row_that_cannot_be_used_is_named_by_number_and_never_shown(tmp_path, tiny_base, caplog):
+def other_label(rows, row):
+    rows[row]["label"] = SECRET
+
+
+def no_text(rows, row):
+    rows[row]["text"] = ""
+
+
+FAULTS = {
+    "another label": (lambda rows: other_label(rows, 1), "a label that is not one of the job's in row 2"),
+    "other labels": (lambda rows: [other_label(rows, row) for row in range(12)], "12 rows cannot be used"),
+    "an empty text": (lambda rows: no_text(rows, 2), "empty text in row 3"),
+    "another column": (lambda rows: [row.update(note=row.pop("text")) for row in rows], "found label, note"),
+    "one byte": (b"\xff", "not UTF-8 at byte"),
+    "a broken quote": (b'"x', "the quoting is broken"),
+    "no file": (None, "expected a data file"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_is_found_in_the_data_stays_at_the_site_and_one_sentence_leaves(tmp_path, tiny_base, caplog, name):
+    """A job that chooses its labels asks by them: how many rows hold another one, and which, would be the answer."""
+    fault, why = FAULTS[name]
     federation = lone(tmp_path, tiny_base)
-    write_records(
-        federation.home(SITE) / "data.csv",
-        [{"text": "calm note", "label": "calm"}, {"text": SECRET, "label": SECRET}],
-    )
+    path = federation.home(SITE) / "data.csv"
+    rows = records(seed=0)
+    if callable(fault):
+        fault(rows)
+        write_records(path, rows)
+    elif fault is None:
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes() + fault)
     federation.greet()
     with caplog.at_level(logging.DEBUG):
         said = outcome_of(federation.ask_round(1, SITE))
-    assert said.code == "data"
-    assert "2" in said.reason
+    assert (said.code, said.reason) == ("data", OF_THE_DATA["data"])
+    assert not any(character.isdigit() for character in said.reason)
     assert SECRET not in everything_said(federation, caplog)
+    kept = last_kept(federation.site(SITE).state)
+    assert why in kept.reason and kept.code == "data"
+    assert why in caplog.text  # and in the site's log
+    assert why.encode() not in (federation.home(SITE) / "state" / "events.jsonl").read_bytes()
+
+
+def test_in_a_simulation_whose_asker_holds_the_records_the_reason_is_told(tmp_path, tiny_base):
+    federation = lone(tmp_path, tiny_base)
+    rows = records(seed=0)
+    no_text(rows, 2)
+    write_records(federation.home(SITE) / "data.csv", rows)
+    site = federation.site(SITE)
+    with pytest.raises(DataError) as caught:
+        training_examples(site, federation.job, base_of(federation.job))
+    code, told = told_of(replace(site, simulated=True), caught.value)
+    assert (code, told) == ("data", str(caught.value)) and "empty text in row 3" in told
+    assert told_of(site, caught.value) == ("data", OF_THE_DATA["data"])
+
+
+def test_no_grant_makes_a_site_a_simulated_one(tmp_path, tiny_base):
+    federation = lone(tmp_path, tiny_base)
+    assert not federation.site(SITE).simulated
+    federation.grant(SITE, {"accept": {"simulated": True}})
+    with pytest.raises(ConfigError):
+        federation.site(SITE)
 
 
 def test_what_was_hidden_and_how_many_records_there_are_stays_at_the_site(tmp_path, tiny_base, caplog):
@@ -238,8 +328,6 @@ def test_what_was_hidden_and_how_many_records_there_are_stays_at_the_site(tmp_pa
 
 @pytest.mark.parametrize("rows", [5, 24, 61])
 def test_the_metrics_of_a_round_are_the_same_however_many_records_there_are(tmp_path, tiny_base, rows):
-    from tests.federation import records
-
     federation = lone(tmp_path, tiny_base)
     write_records(federation.home(SITE) / "data.csv", records(seed=3, count=rows))
     federation.greet()

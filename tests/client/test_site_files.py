@@ -48,6 +48,14 @@ MALFORMED = {
         GOOD + "[privacy]\nepsilon = 0.0\n",
         "privacy.epsilon; expected greater than 0; found 0.0",
     ),
+    "more for one job than for all": (
+        GOOD + "[privacy]\nepsilon = 4.0\njob_epsilon = 4.5\n",
+        "site.toml: privacy.job_epsilon; expected at most epsilon, 4; found 4.5",
+    ),
+    "an epsilon of nought for a job": (
+        GOOD + "[privacy]\njob_epsilon = 0.0\n",
+        "privacy.job_epsilon; expected greater than 0; found 0.0",
+    ),
     "an epsilon without end": (
         GOOD + "[privacy]\nepsilon = inf\n",
         "privacy.epsilon; expected a finite number; found inf",
@@ -108,6 +116,7 @@ def test_what_is_not_written_is_the_safe_choice(tmp_path):
     assert config.accept.min_sites == 2
     assert config.accept.bases == ()
     assert (config.privacy.epsilon, config.privacy.delta) == (8.0, 1e-5)
+    assert config.privacy.most_of_one_job == 8.0
     assert config.anonymisation.profile == "hipaa-safe-harbor"
     assert config.data == {}
 

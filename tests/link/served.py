@@ -15,6 +15,7 @@ from pathlib import Path
 from privacy.errors import CloisterError
 from protocol.job import Job
 from protocol.link.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
+from protocol.link.terms import Timing
 from server.cli import main
 from server.coordinator import open_coordinator, read_roster
 from server.link.enrolment_service import EnrolmentServicer, link_tls
@@ -30,8 +31,8 @@ from tests.trust.world import World, world_at
 class Served:
     """The server in a thread, beside a `World` of trust."""
 
-    def __init__(self, root: Path, world: World) -> None:
-        self.root, self.world, self.home = root, world, world.home
+    def __init__(self, root: Path, world: World, timing: Timing) -> None:
+        self.root, self.world, self.home, self._timing = root, world, world.home, timing
         self._started, self._failure = threading.Event(), list[BaseException]()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -62,10 +63,15 @@ class Served:
 
         extend = (people, renewals)
         serving = Serving(
-            admits=admits, release="1.0", stop_s=0.2, extend=extend, beside=(partial(ModelService, self.handouts),)
+            admits=admits,
+            release="1.0",
+            timing=self._timing,
+            stop_s=0.2,
+            extend=extend,
+            beside=(partial(ModelService, self.handouts),),
         )
         async with Running(self.home, lambda: link_tls(authority), "127.0.0.1:0", serving) as running:
-            self.port = running.port
+            self.port, self.counters = running.port, running.counters
             self._started.set()
             await self._stop.wait()
 
@@ -103,9 +109,9 @@ class Served:
 
 
 @contextlib.contextmanager
-def served_at(root: Path) -> Iterator[Served]:
+def served_at(root: Path, timing: Timing | None = None) -> Iterator[Served]:
     with world_at(root) as world:
-        served = Served(root, world)
+        served = Served(root, world, timing or Timing())
         try:
             yield served
         finally:

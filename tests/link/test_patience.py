@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,16 @@ from flwr.app import Message, RecordDict
 from client.admission import WAITS_FOR_APPROVAL
 from client.cli import main as site_main
 from privacy.errors import ConfigError, QuorumError
+from protocol.link import link_pb2 as pb
 from protocol.link.flower import node_of
+from protocol.link.terms import Failure
 from protocol.messages import HELLO, TRAIN
 from server.cli import main
 from server.coordinator import SETTINGS_FILE, init_coordinator, open_coordinator
 from server.greeting import greet
 from server.link.absence import Absences
-from server.link.presence import DATABASE, Presence, SiteProgress
+from server.link.grid import LinkGrid
+from server.link.presence import DATABASE, SLOWEST_BYTES_S, Presence, SiteProgress
 from server.link.run_process import resume
 from server.link.runs import Runs, RunState
 from server.link.serve import link_folder
@@ -27,9 +31,11 @@ from server.record import EventKind, RunRecord
 from server.sealing import SealingGrid
 from server.window import WindowGrid
 from simulations import up as ups
+from tests.link.caller import calling
+from tests.link.pki import read_tls
 from tests.link.real import a_scene
 from tests.link.test_waiting import APPROVAL, untouched
-from tests.link.world import RUN, wait_until
+from tests.link.world import RUN, a_world, message, push, sealed_request, wait_until
 from tests.memory_grid import MemoryGrid
 from tests.simulations.test_up import Scene, scene
 from tests.tiny_base import TinyBase
@@ -241,3 +247,60 @@ def test_a_run_that_nobody_approved_in_time_stops_by_name_and_goes_on_once_it_is
         resume(found.home, found.run)
 
     assert scene(tmp_path, tiny_base, act)["status"] == "complete"
+
+
+# What moves is not given up.
+
+
+def test_only_what_the_server_sees_move_counts_as_moving_and_not_at_a_crawl(tmp_path: Path) -> None:
+    now = [1000.0]
+    presence = Presence(tmp_path, lambda: now[0])
+    words = {"h1": "upload", "h2": "download", "h3": "train", "h4": WAITS_FOR_APPROVAL, "h5": "upload", "h6": "upload"}
+    for site, doing in words.items():
+        presence.progressed(replace(at(now[0], doing, site=site), done=1))
+    presence.progressed(replace(at(now[0], "upload", site="h7"), run="another run", done=1))
+    now[0] += 100.0
+    crawl = SLOWEST_BYTES_S * 100
+    for site, done in (("h1", crawl), ("h2", crawl), ("h3", crawl), ("h5", crawl - 1)):
+        presence.progressed(replace(at(now[0], words[site], site=site), done=done))
+    assert presence.moving(RUN, 50.0) == ["h1", "h2"]
+    now[0] += 50.0
+    assert presence.moving(RUN, 50.0) == ["h1", "h2"]
+    now[0] += 1.0
+    assert presence.moving(RUN, 50.0) == []
+    presence.close()
+
+
+def test_a_run_waits_for_an_answer_as_long_as_it_moves(tmp_path: Path) -> None:
+    with a_world(tmp_path, "site-a", "site-b") as world:
+        now = [time.time()]
+        presence = Presence(link_folder(world.coordinator), lambda: now[0])
+        grid = LinkGrid(world.store(), presence, run=RUN, sites=lambda: ["site-a", "site-b"])
+        asked = [message(site, sealed_request(10, site=site)) for site in ("site-a", "site-b")]
+        steps: list[float] = []
+
+        def later(_seconds: float) -> None:
+            """A minute passes: bytes of site-a's answer have come, none of site-b's, and after an hour all of them."""
+            now[0] += 60.0
+            steps.append(now[0])
+            done = len(steps) * 60 * SLOWEST_BYTES_S
+            presence.progressed(replace(at(now[0], "upload", 1, "site-a"), done=done))
+            if len(steps) == 60:
+                (task,) = world.store().open_tasks("site-a")
+                world.store().refuse(task.id, Failure.CONFIG)
+
+        window = WindowGrid(grid, 2, clock=lambda: now[0], sleep=later)
+        (reply,) = window.send_and_receive(asked, timeout=600.0)
+        assert reply.metadata.src_node_id == node_of("site-a") and len(steps) == 60
+        presence.close()
+
+
+def test_a_site_cannot_say_itself_that_something_moves(tmp_path: Path) -> None:
+    with a_world(tmp_path, "site-a") as world:
+        task, port, presence = push(world.grid(), "site-a", sealed_request(10)), world.server().port, world.presence()
+        with calling(port, read_tls(world.root / "pki" / "site-a")) as caller:
+            for doing in ("train", "upload", "download\n"):
+                said = pb.Progress(task=task, stage=pb.STAGE_WORKING, round=1, doing=doing, done=10**9, total=10**9)
+                caller.call("Report", said.SerializeToString())
+        assert [each.doing for each in presence.progress(RUN)] == ["train"]
+        assert presence.moving(RUN, 600.0) == []

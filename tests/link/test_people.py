@@ -57,7 +57,7 @@ def test_a_researcher_submits_lists_shows_watches_and_takes_away_from_far(
     run = asked["run"]
     assert asked["new"] is True and Runs(served.home).status(run).state == "queued"
     assert main(["job", "submit", at, str(job), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"run": run, "new": False}
+    assert json.loads(capsys.readouterr().out) == {"run": run, "new": False, "state": "queued"}
     (event,) = served.world.events("job.submit")
     assert (event.actor, event.subject) == ("cloister://role/researcher/ada", run)
     presence = Presence(link_folder(served.home))

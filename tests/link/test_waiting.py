@@ -64,7 +64,8 @@ def test_a_job_waits_for_approval_visibly_and_goes_on_once_it_is_approved(
         events = home / "state" / EVENTS_FILE
         verify(events, federation.roster["site-02"])
         told = [(event.actor, event.action, event.details.get("digest")) for event in read_events(events)]
-        assert told == [("coordinator", "job.wait", job.digest()), ("administrator", "job.approve", job.digest())]
+        said = [("coordinator", "job.wait"), ("administrator", "job.approve"), ("coordinator", "job.take")]
+        assert told == [(*each, job.digest()) for each in said]
         wait_until(lambda: not scene.doing("site-02", run).startswith("waiting"))
 
 

@@ -133,10 +133,13 @@ class Idle(MemoryGrid):
     def idle(self, message_ids):
         return {name for name in message_ids if self.node_of[name] in self.nodes} if self.clock() < self.until else ()
 
+    def moving(self, message_ids, within_s):
+        return {name for name in message_ids if self.clock() - self.moved.get(self.node_of[name], -1e9) < within_s}
+
 
 def sleepers(nodes, until):
     grid = Idle(apps=dict.fromkeys(range(1, 9), echo))
-    grid.nodes, grid.until, grid.node_of = nodes, until, {}
+    grid.nodes, grid.until, grid.node_of, grid.moved = nodes, until, {}, {}
     for node in nodes:
         grid.delay(node, 0, until)
     return grid
@@ -195,3 +198,14 @@ def test_a_message_that_a_reply_gives_rise_to_is_sent_while_others_are_under_way
         if seen == [(1, True)]:
             rest.append(Message(RecordDict(), dst_node_id=2, message_type=TRAIN))
     assert seen == [(1, True), (2, True), (2, True), (3, False)]
+
+
+def test_what_moves_is_given_its_time_anew_and_what_stands_still_is_given_up():
+    grid = sleepers(set(), 0.0)
+    grid.delay(1, 0, 35.0)
+    grid.delay(2, 0, 35.0)
+    grid.moved = {1: 28.0, 2: 12.0}  # when their bytes moved last
+    layered = window(grid, 3)
+    seen = [(each.metadata.src_node_id, grid.clock()) for each in layered.send_and_receive(messages(3), timeout=10.0)]
+    assert [node for node, _ in seen] == [3, 1]
+    assert 35.0 <= seen[-1][1] <= 36.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from client.link.dial import Busy, call, enrolment
 from client.link.membership import Membership, read_membership
 from client.link.renewal import MOST_PAUSE_S, SPREAD, Renewal, Renewer, Schedule, _pause_s, renew
-from privacy.errors import CloisterError, ConfigError, ProtocolError, SealError
+from privacy.errors import CloisterError, ConfigError, DiskError, ProtocolError, SealError
 from privacy.sealing import Identity
 from protocol.eventlog import EventLog, read_events
 from protocol.link import enrolment_pb2 as messages
@@ -302,6 +304,37 @@ def test_a_daemon_renews_by_itself_and_tells_both_logs(world: World, site: SiteF
     assert told == [read_membership(site.home).certificate] and told[0] != before.certificate
     (event,) = read_events(log.path)
     assert (event.action, event.details["by"]) == ("certificate.renew", "certificate")
+
+
+def test_a_disk_that_takes_no_new_certificate_is_a_failed_attempt_and_the_next_one_succeeds(
+    world: World, site: SiteFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = site.joined(world)
+    identity = Identity.from_bytes((site.home / "keys" / "identity.key").read_bytes())
+    log, stop, told = EventLog(site.home / "state" / "events.jsonl", identity, clock=time.time), threading.Event(), []
+    start, end = validity(before.certificate)
+    world.clock.offset = site.clock.offset = (end - start) * 0.85
+    keys, mkstemp, full = site.keys(), tempfile.mkstemp, [True]
+
+    def make(*words: object, **more: object) -> tuple[int, str]:
+        if full[0] and more.get("dir") == site.home / "keys":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return mkstemp(*words, **more)
+
+    monkeypatch.setattr("tempfile.mkstemp", make)
+    monkeypatch.setattr("client.link.renewal.FIRST_PAUSE_S", 0.05)
+
+    def failed(error: CloisterError) -> None:
+        told.append(error)
+        assert site.keys() == keys
+        full[0] = False
+
+    renewer = Renewer(site.home, log, site.clock)
+    thread = threading.Thread(target=renewer.run, args=(stop, stop.set, failed))
+    thread.start()
+    thread.join(30)
+    assert [type(error) for error in told] == [DiskError] and "No space left" in str(told[0])
+    assert not thread.is_alive() and read_membership(site.home).certificate != before.certificate
 
 
 def test_a_clock_that_takes_each_new_certificate_for_old_is_named_and_does_not_renew_without_end(

@@ -10,6 +10,7 @@ state/                  ledger, caches, what was acted on (0700)
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,9 +84,13 @@ class Site:
         return derived
 
     def progress(self, round_number: int, stage: str, done: int, total: int) -> None:
-        """Leave a note of how far a round is, for whoever watches this machine; `client.link.progress` tells of it."""
+        """Leave a note of how far a round is, for whoever watches this machine; `client.link.progress` tells of it.
+
+        One that the disk does not take is missed: it ends no round.
+        """
         note = {"round": round_number, "stage": stage, "done": done, "total": total}
-        write_note(self.state / "progress.json", note)
+        with suppress(OSError):
+            write_note(self.state / "progress.json", note)
 
 
 def make_keys(home: Path) -> PublicIdentity:

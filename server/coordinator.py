@@ -73,6 +73,19 @@ class RunsSection(_Section):
         le=LONGEST_WAIT_HOURS,
         description="hours that a site may take over a round's training; then the round goes on without it",
     )
+    wait_hours: float = Field(
+        24.0,
+        ge=0,
+        le=LONGEST_WAIT_HOURS,
+        description="hours that a run waits in one round which has fewer sites than it needs, where those that are "
+        "gone may come back; then it stops. 0: it stops at once",
+    )
+    again_s: float = Field(
+        60.0,
+        gt=0,
+        le=86_400.0,
+        description="seconds before such a run asks its sites again; each time twice as long, up to an hour",
+    )
 
 
 class CoordinatorConfig(_Section):

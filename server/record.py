@@ -85,6 +85,8 @@ class RunRecord:
         self.declined: list[Drop] = []
         self.rounds: list[RoundRecord] = []
         self.spent: dict[str, Spent] = {}
+        self.passing: set[str] = set()
+        """The sites that this round has dropped for what may pass: absent, or cut short in their work."""
 
     def restore(
         self,
@@ -111,6 +113,7 @@ class RunRecord:
 
     def open_round(self, number: int) -> RoundRecord:
         self.rounds.append(RoundRecord(number=number))
+        self.passing.clear()
         self._watch(Event(kind=EventKind.ROUND, round=number))
         return self.rounds[-1]
 
@@ -138,6 +141,7 @@ class RunRecord:
         entry = self.rounds[-1]
         entry.attempts = number + 1
         entry.dropped.clear()
+        self.passing.clear()
         self.stage(f"round {entry.number} is attempted again: {reason}")
 
     def rolled_back(self, before: float, after: float) -> None:
@@ -146,8 +150,11 @@ class RunRecord:
         entry.rolled_back = True
         self.stage(f"round {entry.number} rolled back: held-out loss {before:.3f} before, {after:.3f} after")
 
-    def dropped(self, drop: Drop) -> None:
+    def dropped(self, drop: Drop, *, passing: bool = False) -> None:
+        """A site is not in the round. `passing`: for a reason that may be gone when it is asked again."""
         self.rounds[-1].dropped.append(drop)
+        if passing:
+            self.passing.add(drop.site)
         number = self.rounds[-1].number
         self._watch(Event(kind=EventKind.DROPPED, round=number, site=drop.site, text=f"{drop.code}: {drop.reason}"))
 

@@ -22,6 +22,14 @@ from server.record import Drop, RunRecord, Spent
 
 Model = dict[str, NDArray[np.float32]]
 NO_REPLY = "no reply in time"
+PASSING = frozenset({Failure.KILLED, Failure.DIED, Failure.INTERRUPTED, Failure.DAMAGED, Failure.DISK})
+"""What a host reports that may be gone when the site is asked again."""
+
+
+class TooFewError(QuorumError):
+    """A round that too few sites took part in. `passes`: with those whose reason may pass they would be enough."""
+
+    passes = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,17 +64,17 @@ def answers(
             yield node, content
         del content  # large: not kept while the next one is made
     for node in sorted(waiting):
-        record.dropped(Drop(site=shares[node].site, code=Refusal.ABSENT, reason=NO_REPLY))
+        record.dropped(Drop(site=shares[node].site, code=Refusal.ABSENT, reason=NO_REPLY), passing=True)
 
 
 def _done(reply: Message, site: str, record: RunRecord) -> RecordDict | None:
     if reply.has_error() and reply.error.code == Failure.EXPIRED:  # the coordinator's own word: it waits no more
-        record.dropped(Drop(site=site, code=Refusal.ABSENT, reason=NO_REPLY))
+        record.dropped(Drop(site=site, code=Refusal.ABSENT, reason=NO_REPLY), passing=True)
         return None
     if reply.has_error():
         # What a host says of a failure is not signed: only its number is shown.
         reason = f"its host reported error {reply.error.code}"
-        record.dropped(Drop(site=site, code=Refusal.FAILED, reason=reason))
+        record.dropped(Drop(site=site, code=Refusal.FAILED, reason=reason), passing=reply.error.code in PASSING)
         return None
     try:
         outcome = Outcome.of(reply.content)
@@ -84,15 +92,18 @@ def code_of(error: CloisterError) -> Refusal:
     return Refusal.SEAL if isinstance(error, SealError) else Refusal.PROTOCOL
 
 
-def too_few(record: RunRecord, round_number: int, taken: int, fewest: int) -> QuorumError:
+def too_few(record: RunRecord, round_number: int, taken: int, fewest: int) -> TooFewError:
     """The error of a round that too few sites took part in, with everyone's reason."""
+    gone = {drop.site for drop in record.rounds[-1].dropped}
     reasons = "; ".join(f"{drop.site}: {drop.code}: {drop.reason}" for drop in record.rounds[-1].dropped)
-    return QuorumError(
+    error = TooFewError(
         f"round {round_number}",
         expected=f"at least {fewest} sites",
         found=f"{taken}" + (f" ({reasons[:400]})" if reasons else ""),
         remedy="the last whole round's model is kept",
     )
+    error.passes = taken + len(gone & record.passing) >= fewest
+    return error
 
 
 def one_reply(request: Message, arrays: ArrayRecord, weight: float) -> Message:

@@ -169,12 +169,13 @@ def _enrol(trust: Trust, site: str, home: Path, address: str) -> None:
 
 
 def _name_held_out(home: Path, workspace: Workspace) -> None:
-    """Tell the coordinator which rows are its own, in its settings."""
+    """Tell the coordinator in its settings which rows are its own, and that nobody is there who would come back."""
     data = workspace.data
     lines = ["[held_out]", f"file = {toml_value(data.path)}"]
     lines.append(f"test_rows = {toml_value(data.rows[HeldOut.TEST.value])}")
     if HeldOut.VALIDATION.value in data.rows:
         lines.append(f"validation_rows = {toml_value(data.rows[HeldOut.VALIDATION.value])}")
+    lines += ["[runs]", "wait_hours = 0.0"]
     (home / SETTINGS_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -196,7 +196,9 @@ def _parsed(kind: Any, data: bytes) -> Any:
 
 
 def _run_row(status: RunStatus) -> pb.RunRow:
-    values: dict[str, Any] = status.values()
+    """What travels of a status; when a run that waits goes on stands in its reason."""
+    known = pb.RunRow.DESCRIPTOR.fields_by_name
+    values: dict[str, Any] = {name: value for name, value in status.values().items() if name in known}
     return pb.RunRow(**values)
 
 

@@ -43,6 +43,7 @@ from server.link.store import Store
 from server.prekeys import forget_secrets
 from server.record import Event, EventKind
 from server.result import Simulated, make_result
+from server.rounds import TooFewError
 from server.run import setup_of
 
 WINDOW = 8
@@ -82,12 +83,27 @@ def go(home: Path, run: str) -> None:
         error = _run(home, run, runs)
     except CloisterError as refused:
         error = refused
+    if isinstance(error, TooFewError) and error.passes and _waits(home, run, runs, error):
+        return
     reason = str(error) if error is not None else ""
     coordinator = open_coordinator(home)
     details: dict[str, Detail] = {"error": reason[:500], "rounds": runs.status(run).round}
     EventLog(home / EVENTS_FILE, coordinator.identity, clock=time.time).append("coordinator", "job.end", run, details)
     runs.end(run, reason)
     log("run over", {"run": run, "error": reason})
+
+
+def _waits(home: Path, run: str, runs: Runs, error: CloisterError) -> bool:
+    """Whether the run waits for sites that may come back: not where asking anew would be charged once more."""
+    coordinator = open_coordinator(home)
+    waits, job = coordinator.config.runs, runs.job(run)
+    if job.noise.enabled or not runs.wait(run, str(error), again_s=waits.again_s, most_s=waits.wait_hours * 3600):
+        return False
+    shutil.rmtree(runs.folder(run) / OUT_DIR, ignore_errors=True)  # it is not over
+    status = runs.status(run)
+    runs.tell(run, Event(kind=EventKind.STAGE, text=f"waiting for sites: {status.error}"))
+    log("run waits for sites", {"run": run, "round": status.round, "why": str(error)}, logging.WARNING)
+    return True
 
 
 def resume(home: Path, run: str) -> None:

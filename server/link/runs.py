@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Self
@@ -31,11 +32,15 @@ OUT_DIR, WORK_DIR = "out", "work"
 _JOB, _STATUS, _EVENTS, _STOP = "job.json", "status.json", "events.jsonl", "stop"
 _PROCESS, _LOCK = ".process.lock", "lock"
 _BLOCK = 4096
+LONGEST_PAUSE_S = 3600.0
+"""How long a run that waits for sites waits at most before it asks them again."""
 
 
 class RunState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
+    WAITING = "waiting"
+    """For sites: fewer than it needs took part in a round, and those that are gone may come back."""
     COMPLETE = "complete"
     STOPPED = "stopped"
 
@@ -48,6 +53,8 @@ class RunState(StrEnum):
 class RunStatus:
     """Where a run stands. Times are seconds since 1970, 0 for not yet; `starts`: how often its process was
     started since it last began a round; `afresh`: how often it was resumed after it had come to an end by itself.
+    `again_at`: when a waiting run asks its sites again; `waits`, `waits_since`: how often it has waited for sites in
+    its round, and since when.
     """
 
     run: str
@@ -62,6 +69,9 @@ class RunStatus:
     round: int = 0
     rounds: int = 0
     error: str = ""
+    again_at: float = 0.0
+    waits: int = 0
+    waits_since: float = 0.0
 
     def values(self) -> dict[str, object]:
         return {**asdict(self), "state": self.state.value}
@@ -142,14 +152,39 @@ class Runs:
             if status.state.over:
                 return False
             started = status.started or self._clock()
-            self._write(replace(status, state=RunState.RUNNING, started=started, starts=status.starts + 1))
+            running = replace(status, state=RunState.RUNNING, started=started, starts=status.starts + 1)
+            self._write(replace(running, again_at=0.0, error=""))
+        return True
+
+    def due(self, status: RunStatus) -> bool:
+        """Whether its process may be started now: a run that waits for sites has its time, or its operator's stop."""
+        waiting = status.state is RunState.WAITING and status.again_at > self._clock()
+        return not status.state.over and (not waiting or self.stop_wanted(status.run))
+
+    def wait(self, run: str, reason: str, *, again_s: float, most_s: float) -> bool:
+        """Have a run wait for its sites, and then ask them anew; False when it has waited `most_s` in this round.
+
+        `again_s`: seconds before it asks the first time in a round; each time twice as long, up to an hour.
+        """
+        with self._locked():
+            status, now = self.status(run), self._clock()
+            since = status.waits_since or now
+            if status.state.over or self.stop_wanted(run) or now - since >= most_s:
+                return False
+            at = now + min(again_s * 2**status.waits, max(again_s, LONGEST_PAUSE_S))
+            said = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+            waiting = replace(status, state=RunState.WAITING, starts=0, afresh=status.afresh + 1, again_at=at)
+            error = f"{reason[:1500]}; its sites are asked again at {said}"
+            self._write(replace(waiting, waits=status.waits + 1, waits_since=since, error=error))
         return True
 
     def at_round(self, run: str, number: int) -> None:
         """A round begins. One that is new shows that the process gets on: its earlier deaths no longer count."""
         with self._locked():
             status = self.status(run)
-            self._write(replace(status, round=number, starts=1 if number > status.round else status.starts))
+            if number > status.round:
+                status = replace(status, starts=1, waits=0, waits_since=0.0)
+            self._write(replace(status, round=number))
 
     def put_by(self, run: str) -> None:
         """Its process was ended together with the server: that is no death."""
@@ -174,9 +209,12 @@ class Runs:
         """The status of a stopped run when it is queued again.
 
         After the operator's stop it asks again what it was asking; after an end of its own it asks anew, under numbers
-        that no site has seen. Raises: ConfigError when it is complete or under way.
+        that no site has seen. One that waits for sites goes on at once. Raises: ConfigError when it is complete or
+        under way.
         """
         status = self.status(run)
+        if status.state is RunState.WAITING:
+            return replace(status, state=RunState.QUEUED, again_at=0.0, error="")
         if status.state is not RunState.STOPPED:
             raise ConfigError(f"run {run}", expected="one that was stopped", found=f"one that is {status.state.value}")
         afresh = status.afresh + (not self.stop_wanted(run))

@@ -75,7 +75,7 @@ class Supervisor:
 
     def _start_next(self) -> None:
         for status in self._runs.all():
-            if not status.state.over and self._may_start(status) and self._runs.begin(status.run):
+            if self._runs.due(status) and self._may_start(status) and self._runs.begin(status.run):
                 self._current = status.run
                 self._process = self._started(status.run)
                 log("run started", {"run": status.run, "times": status.starts + 1})

@@ -213,3 +213,16 @@ def test_a_damaged_replay_state_lets_nothing_pass(tmp_path, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(SealError):
         state.admit(place(2, 2), b"b" * 32, NOBODY)
+
+
+def test_a_note_of_progress_that_the_disk_does_not_take_ends_no_round(tmp_path):
+    home = home_with(tmp_path, GOOD + DATA)
+    make_keys(home)
+    pin_coordinator(home, Identity.generate().public())
+    site = open_site(home)
+    site.progress(1, "train", 1, 2)
+    note = home / "state" / "progress.json"
+    note.unlink()
+    note.mkdir()  # nothing can be written in its place
+    site.progress(1, "train", 2, 2)
+    assert note.is_dir()

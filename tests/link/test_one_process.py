@@ -132,6 +132,7 @@ def gone(process: psutil.Process) -> bool:
         return True
 
 
+@pytest.mark.full
 def test_a_killed_server_takes_its_runs_process_and_what_that_has_started_with_it(
     folder: Folder, tiny_base: TinyBase
 ) -> None:
@@ -151,6 +152,7 @@ def test_a_killed_server_takes_its_runs_process_and_what_that_has_started_with_i
     assert len(folder.processes()) == 1
 
 
+@pytest.mark.full
 def test_a_server_that_is_told_to_stop_ends_its_run_with_all_that_belongs_to_it(
     folder: Folder, tiny_base: TinyBase
 ) -> None:
@@ -167,6 +169,7 @@ def test_a_server_that_is_told_to_stop_ends_its_run_with_all_that_belongs_to_it(
     assert status.state is RunState.RUNNING and status.starts == 0  # that was no death
 
 
+@pytest.mark.full
 def test_a_second_process_of_a_run_waits_until_the_first_has_ended(folder: Folder, tiny_base: TinyBase) -> None:
     run, _ = folder.runs.submit(job_of(tiny_base))
     folder.runs.begin(run)
@@ -222,6 +225,7 @@ def test_a_folder_is_served_once(folder: Folder) -> None:
     folder.serve()  # nobody has to clean up
 
 
+@pytest.mark.full
 def test_a_disk_that_is_full_for_a_while_ends_nothing_and_is_counted(folder: Folder, tiny_base: TinyBase) -> None:
     port = free_port()
     server = folder.serve("--metrics-port", str(port))

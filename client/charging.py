@@ -31,6 +31,7 @@ from privacy.dp import (
     Release,
     Request,
     SharedNoise,
+    charge_for,
     charge_release,
     charge_round,
     check_release,
@@ -162,17 +163,21 @@ def _paid_release(site: Site, asked: AskedRound, request: Request, ledger: Ledge
         return release
     of_run = [c for c in charges if c.run_id == request.run and not c.whole_site]
     _tell_of_a_gap(request, max((c.round for c in of_run), default=0))
-    attempt = Attempt(
-        dataset_id=request.data_set,
-        job_id=request.job,
-        run_id=request.run,
-        round=request.round,
-        attempt=len([c for c in of_run if c.round == request.round]),
-    )
+    attempt = _attempt_at(request, len([c for c in of_run if c.round == request.round]))
     charge_round(ledger, asked.plan, attempt=attempt, limit=limit_of(site.config))
     release = Release.begin(request, attempt.attempt)
     opened.keep(release)
     return release
+
+
+def _attempt_at(request: Request, number: int) -> Attempt:
+    return Attempt(
+        dataset_id=request.data_set,
+        job_id=request.job,
+        run_id=request.run,
+        round=request.round,
+        attempt=number,
+    )
 
 
 def _is_paid(release: Release, charges: Sequence[Charge]) -> bool:
@@ -210,19 +215,7 @@ def _charge_of(site: Site, release: Release) -> Charge | None:
     plan = Plan.from_dict(values)
     if plan.digest() != asked.plan:
         return None
-    return Charge(
-        dataset_id=asked.data_set,
-        unit=plan.unit,
-        job_id=asked.job,
-        run_id=asked.run,
-        round=asked.round,
-        attempt=release.attempt,
-        plan_digest=asked.plan,
-        q=plan.sampling_rate,
-        sigma=plan.noise_multiplier,
-        steps=plan.steps_per_round,
-        delta=plan.delta,
-    )
+    return charge_for(plan, _attempt_at(asked, release.attempt))
 
 
 def _tell_of_a_gap(request: Request, known: int) -> None:

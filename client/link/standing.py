@@ -7,7 +7,6 @@ that the disk does not take is left out and ends nothing.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from learning.locks import held_alone, is_held
 from learning.storage import make_private_dir, write_note
 from privacy.errors import RunningError
 from protocol.link.logs import log
@@ -24,7 +24,6 @@ from protocol.link.logs import log
 LOCK_FILE, NOTE_FILE = "daemon.lock", "status.json"
 TRY_S = 2.0
 """How long a daemon tries to get the lock: who asks whether one lives holds it for a moment."""
-_PAUSE_S = 0.05
 
 
 @contextlib.contextmanager
@@ -33,45 +32,19 @@ def only_daemon(desk: Path) -> Iterator[None]:
 
     Raises: RunningError when another process is; nothing else of the folder was touched.
     """
-    handle = os.open(make_private_dir(desk) / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        _lock(handle, desk)
+    refused = RunningError(
+        f"{desk}",
+        expected="no other daemon of this site",
+        found="one that is running",
+        remedy="`cloister-site status` shows it; stop it before another is started",
+    )
+    with held_alone(make_private_dir(desk) / LOCK_FILE, refused, within_s=TRY_S):
         yield
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int, desk: Path) -> None:
-    end = time.monotonic() + TRY_S
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > end:
-                raise RunningError(
-                    f"{desk}",
-                    expected="no other daemon of this site",
-                    found="one that is running",
-                    remedy="`cloister-site status` shows it; stop it before another is started",
-                ) from None
-            time.sleep(_PAUSE_S)
-        else:
-            return
 
 
 def is_running(desk: Path) -> bool:
     """Whether a daemon holds the folder's lock now."""
-    try:
-        handle = os.open(desk / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who ask are not in each other's way
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+    return is_held(desk / LOCK_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)

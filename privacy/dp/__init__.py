@@ -4,7 +4,16 @@ The step itself needs torch and is imported as `privacy.dp.engine`; all names he
 """
 
 from privacy.dp.accountant import StepGroup, epsilon_of
-from privacy.dp.ledger import Attempt, Charge, LedgerStore, Limit, MemoryLedger, charge_round, joint_epsilon
+from privacy.dp.ledger import (
+    Attempt,
+    Charge,
+    LedgerStore,
+    Limit,
+    MemoryLedger,
+    charge_for,
+    charge_round,
+    joint_epsilon,
+)
 from privacy.dp.plan import RECORD, Plan, calibrate
 from privacy.dp.release import Release, Request
 from privacy.dp.sampling import Contributions, PoissonSampler, bound_contributions
@@ -31,6 +40,7 @@ __all__ = [
     "bound_contributions",
     "calibrate",
     "calibrate_shares",
+    "charge_for",
     "charge_release",
     "charge_round",
     "check_release",

@@ -143,7 +143,7 @@ def charge_round(store: LedgerStore, plan: Plan, *, attempt: Attempt, limit: Lim
     run.
     Guarantees: write-ahead; safe without locks, since each writer reads again after it wrote.
     """
-    charge = _charge_for(plan, attempt)
+    charge = charge_for(plan, attempt)
 
     def check(others: Sequence[Charge]) -> None:
         of_units = [other for other in others if not other.whole_site]
@@ -184,7 +184,8 @@ def joint_epsilon(
     return epsilon_of([charge.group() for charge in counted], delta)
 
 
-def _charge_for(plan: Plan, attempt: Attempt) -> Charge:
+def charge_for(plan: Plan, attempt: Attempt) -> Charge:
+    """What one attempt at a round of a plan costs, as it stands on the ledger."""
     return Charge(
         dataset_id=attempt.dataset_id,
         unit=plan.unit,

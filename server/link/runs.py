@@ -21,10 +21,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO, Self
 
+from learning.locks import waited_for
 from learning.storage import make_private_dir, write_json, write_private
 from privacy.errors import ConfigError
 from protocol.job import Job, job_from_canonical
-from server.link.locks import waited_for
 from server.record import Event, EventKind
 
 RUNS_DIR = "link-runs"

@@ -20,6 +20,8 @@ from server.link.backup_cli import add_backup
 
 SERVING_FILE = "serving.json"
 """In the coordinator's folder while it serves: its ports."""
+SERVE_LOCK = "serve.lock"
+"""In a coordinator's folder: held by the process that serves it."""
 CLOCK_MEND = "set it (NTP); until then sites are refused, whose certificates have not begun by it"
 LINK_ADDRESS, ENROLMENT_ADDRESS = "127.0.0.1:7443", "127.0.0.1:7444"
 
@@ -42,11 +44,18 @@ def add_serve(commands: Any) -> None:
 
 def run_serve(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C, unless another process serves the same folder."""
+    from learning.locks import held_alone
+    from privacy.errors import RunningError
     from server.coordinator import open_coordinator
-    from server.link.locks import served_alone
 
     open_coordinator(arguments.dir)  # raises for a folder that is no coordinator's: nothing is made in it
-    with served_alone(arguments.dir):
+    refused = RunningError(
+        f"{arguments.dir}",
+        expected="a coordinator's folder that no process serves",
+        found="one that another `cloister coordinator serve` serves",
+        remedy="end that one first, or name another folder",
+    )
+    with held_alone(arguments.dir / SERVE_LOCK, refused):
         return _serve(arguments)
 
 

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from privacy.anonymise.detectors import standard_detectors
 from privacy.anonymise.detectors.vocabulary import is_known
 from privacy.anonymise.generalise import Generalisation
+from privacy.anonymise.han import HAN_NAME
 from privacy.anonymise.headers import kind_of_column, words_of_header
 from privacy.anonymise.kinds import VAGUE, Kind
 from privacy.anonymise.lexicon import CITIES, COMMON_WORDS_ZH, REGIONS
@@ -33,8 +34,7 @@ _FREE_TEXT_WORDS = 8
 _DISTINCT = 0.5
 _SURE = 0.1
 """The share of surely recognised names from which the likely ones count."""
-_HAN_NAME = re.compile(r"[\u3400-\u9fff]{2,4}")
-_PARTED = re.compile(r"[^\W\d_a-z][^\W\d_'-]*(?:['-]?[^\W\d_]+)*, [^\W\d_a-z][^\W\d_]*(?:[ '.-]{1,2}[^\W\d_]+)*\.?")
+_PARTED = re.compile(r"[^\W\d_a-z][^\W\d_]*(?:['-][^\W\d_]+)*, [^\W\d_a-z][^\W\d_]*(?:[ '.-]{1,2}[^\W\d_]+)*\.?")
 _LOGIN = re.compile(r"([a-z]{5,20})\d{1,4}")
 _CAPITALISED = re.compile(r"[^\W\d_a-z][^\W\d_]+(?:[ '-]{1,2}[^\W\d_]+){0,3}")
 QUASI = frozenset({Kind.AGE, Kind.SEX, Kind.ZIP, Kind.DATE, Kind.LOCATION, Kind.REGION, Kind.PROFESSION})
@@ -137,7 +137,7 @@ def _are_names(values: Sequence[str]) -> bool:
 def _is_sure_name(value: str) -> bool:
     """ "Quexley, Anna"; a Chinese surname and one or two characters; a login such as "aquexley2"."""
     value = Page(value.strip()).shadow
-    if _HAN_NAME.fullmatch(value):
+    if HAN_NAME.fullmatch(value):
         return value not in COMMON_WORDS_ZH and _named_after("姓名：", value)
     if _PARTED.fullmatch(value):
         words = re.findall(r"[^\W\d_]+", value.lower())

@@ -14,13 +14,10 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import pairwise
 
+from privacy.anonymise.calendar_words import MONTH_OF, MONTH_OF_EN, MONTHS_EN, MONTHS_ES
 from privacy.anonymise.page import Page
 
-_EN = [name.lower() for name in calendar.month_name]
-_ES = ["", "enero", "febrero", "marzo", "abril", "mayo", "junio", "julio", "agosto", "septiembre", "octubre",
-       "noviembre", "diciembre"]  # fmt: skip
 _DAYS_EN = [name.lower() for name in calendar.day_name]
-_ALIASES = {"sept": 9, "setiembre": 9}
 _TOKEN = re.compile(r"\d+|[^\W\d_]+")
 _ISO_CLOCK = re.compile(r"^(\d{4}-\d\d-\d\d)T")
 _ORDINAL = re.compile(r"^(?:st|nd|rd|th)$")
@@ -92,24 +89,13 @@ def _role_of_word(word: str, before: list[_Part]) -> str | None:
     if word.isdecimal():
         numbers = sum(part.role in ("number", "name") for part in before)
         return "clock" if numbers >= 3 else "number"
-    if month_of(word):
+    if word in MONTH_OF:
         return "name"
     if word in _DAYS_EN:
         return "weekday"
     if _ORDINAL.match(word):
         return "ordinal"
     return "" if word in _IGNORED else None
-
-
-def month_of(word: str) -> int:
-    """The number of the month that an English or Spanish word names; 0 if none."""
-    if word in _ALIASES:
-        return _ALIASES[word]
-    for names in (_EN, _ES):
-        for number, name in enumerate(names):
-            if number and (word == name or (len(word) == 3 and name.startswith(word))):
-                return number
-    return 0
 
 
 def _named(shadow: str, parts: list[_Part]) -> list[_Part] | None:
@@ -173,7 +159,7 @@ def _read(shadow: str, parts: list[_Part]) -> date | None:
     found = {part.role: shadow[part.start : part.end] for part in parts}
     if ("month" not in found and "name" not in found) or ("day" not in found and "year" not in found):
         return None
-    month = int(found["month"]) if "month" in found else month_of(found["name"].lower())
+    month = int(found["month"]) if "month" in found else MONTH_OF[found["name"].lower()]
     year = _YEARLESS
     if "year" in found:
         year = int(found["year"])
@@ -199,8 +185,9 @@ def _write(shadow: str, parts: list[_Part], moved: date) -> str:
 
 def _spelled(old: str, role: str, moved: date, padded: bool) -> str:
     if role == "name":
-        names = _ES if _is_spanish(old.lower()) else _EN
-        name = names[moved.month] if len(old) > 4 or old.lower() in names else names[moved.month][:3]
+        names = MONTHS_EN if old.lower() in MONTH_OF_EN else MONTHS_ES
+        name = names[moved.month - 1]
+        name = name if len(old) > 4 or old.lower() in names else name[:3]
         return name.upper() if old.isupper() else name.capitalize() if old[0].isupper() else name
     if role == "weekday":
         name = _DAYS_EN[moved.weekday()]
@@ -211,12 +198,6 @@ def _spelled(old: str, role: str, moved: date, padded: bool) -> str:
     if role == "year" and len(old) == 2:
         return f"{number % 100:02}"
     return f"{number:04}" if role == "year" else f"{number:02}" if padded else str(number)
-
-
-def _is_spanish(word: str) -> bool:
-    """True for "enero", "setiembre" and "ene"; "mar" and "oct" are English as well."""
-    known = [any(name.startswith(word) for name in names if name) for names in (_ES, _EN)]
-    return word == "setiembre" or known == [True, False]
 
 
 def _ordinal(day: int) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from types import TracebackType
+from typing import TypeVar
 
 from privacy.anonymise.detectors import Detector, standard_detectors
 from privacy.anonymise.detectors.ages import age_of
@@ -22,6 +22,7 @@ OWN_RECORD = "own-record"
 _TELLING = frozenset({Treatment.PSEUDONYM, Treatment.SURROGATE})
 """Treatments by which a reader can tell that two values are one person's."""
 _SHORTEST_KEY = 16
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +112,7 @@ class Anonymiser:
             self._own(page, values, watch, found)
         written: list[Redacted] = []
         with watch.over("writing the text anew"):
-            written.append(self._write(text, found, person, values))
+            written.append(self._write(text, found, watch, person, values))
         watch.settle()
         return written[0]
 
@@ -140,7 +141,9 @@ class Anonymiser:
         age = age_of(value)
         return age is None or age > self._profile.ages_over
 
-    def _write(self, text: str, found: list[_Found], person: str | None, own: Sequence[OwnValue]) -> Redacted:
+    def _write(
+        self, text: str, found: list[_Found], watch: _Watch, person: str | None, own: Sequence[OwnValue]
+    ) -> Redacted:
         known = (
             Identities(own, (text[at:-to] for at, to, kind, _ in found if kind is Kind.NAME)) if self._tells else None
         )
@@ -148,7 +151,7 @@ class Anonymiser:
         findings: list[Finding] = []
         lengths: list[int] = []
         position = 0
-        for members in _blocks(found):
+        for members in watch.timed(_blocks(found)):
             start, end, kind, detector = members[0] if len(members) == 1 else _union(members)
             value = text[start:end]
             surrogate = self._surrogate(value, kind, members, person, known.of(value, kind) if known else None)
@@ -245,12 +248,12 @@ class _Watch:
         self._fault = kind.__name__
         return True
 
-    def timed(self, spans: Iterable[Span]) -> Iterable[Span]:
-        """The spans, looking at the clock at each of them."""
-        for span in chain(spans, ()):
+    def timed(self, items: Iterable[T]) -> Iterable[T]:
+        """The items, looking at the clock at each of them."""
+        for item in items:
             if self._clock() > self._deadline:
                 raise TimeoutError
-            yield span
+            yield item
 
     def settle(self) -> None:
         """Raises: AnonymiseError if something failed or the budget is spent."""

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 from privacy.anonymise.detectors.vocabulary import FACILITY_ENDS, PARTICLES, SUFFIXES, TITLES, is_first_name
+from privacy.anonymise.han import HAN
 from privacy.anonymise.identities import canonical
 from privacy.anonymise.kinds import Kind
 from privacy.anonymise.lexicon import CITIES, FIRST_NAMES, LAST_NAMES, PLACES_ZH, REGIONS
@@ -34,8 +35,9 @@ _GIVEN_ZH = (
     "安博晨诚春德东飞刚国海涵浩和弘华佳建健杰静君凯兰磊丽立亮林玲龙梅敏明娜宁鹏平强青清庆然荣瑞思涛婷文伟"
     "霞晓欣旭雪艳毅英勇宇玉云"
 )
-_HAN = re.compile(r"[\u3400-\u9fff]")
 _LONGEST_ZH_NAME = 4
+_LONGEST = 1_000
+"""Characters of a value that a surrogate is made for: drawing one for each takes time that grows with the square."""
 
 
 class Draw:
@@ -56,10 +58,13 @@ class Draw:
 
 
 def surrogate(value: str, kind: Kind, key: bytes, same_as: str = "") -> str | None:
-    """A value of the same kind that stands for `value`; None where a kind has none (the caller writes the tag).
+    """A value of the same kind that stands for `value`; None where a kind has none or `value` is longer than 1,000
+    characters (the caller writes the tag).
 
     `same_as`: the name or address that `value` is a writing of; an initial becomes that of the name's surrogate.
     """
+    if len(value) > _LONGEST:
+        return None
     if kind is Kind.NAME:
         return _name(value, key, same_as or value)
     maker = _MAKERS.get(kind)
@@ -78,7 +83,7 @@ def _other_than(value: str, draw: Draw, words: Sequence[str]) -> str:
 
 
 def _name(value: str, key: bytes, whole: str) -> str:
-    if _HAN.search(value):
+    if HAN.search(value):
         return _name_zh(value, key, whole)
     others = [word for word in _WORD.findall(whole) if len(word) > 1 and not _stays(word)]
     spelled = {word.lower() for word in _WORD.findall(value)}
@@ -112,7 +117,7 @@ def _name_zh(value: str, key: bytes, whole: str) -> str:
         made = dict(zip(whole, _name_zh(whole, key, whole), strict=True))
         return "".join(made.get(character, character) for character in value)
     if len(value) > _LONGEST_ZH_NAME:
-        return _HAN.sub(lambda match: _other_than(match.group(), Draw(key, "han", match.group()), _GIVEN_ZH), value)
+        return HAN.sub(lambda match: _other_than(match.group(), Draw(key, "han", match.group()), _GIVEN_ZH), value)
     draw = Draw(key, "name", value)
     return _other_than(value[:1], draw, _SURNAMES_ZH) + "".join(_other_than(c, draw, _GIVEN_ZH) for c in value[1:])
 
@@ -128,7 +133,7 @@ def shaped(value: str, key: bytes, kind: str = "code", keep: int = 0) -> str:
             written.append(character)
         elif character.isdecimal():
             written.append(draw.digits(1))
-        elif _HAN.match(character):
+        elif HAN.match(character):
             written.append(_GIVEN_ZH[draw.below(len(_GIVEN_ZH))])
         else:
             letter = letters[draw.below(len(letters))]
@@ -203,7 +208,7 @@ def _phone(value: str, key: bytes) -> str:
     """Made from the number without its country, so that it is the same with and without; the country's code stays."""
     digits = "".join(filter(str.isdecimal, value))
     national = canonical(value, Kind.PHONE)
-    if not national.isdecimal() or not digits.endswith(national) or _HAN.search(value):
+    if not national.isdecimal() or not digits.endswith(national) or HAN.search(value):
         return shaped(value, key, "phone")
     draw = Draw(key, "phone", national)
     if len(national) == 11 and national.startswith("1") and national[1] in "3456789":
@@ -246,7 +251,7 @@ def _iban(value: str, key: bytes) -> str:
 def _address(value: str, key: bytes) -> str:
     draw = Draw(key, "address", value)
     number = 1 + draw.below(999)
-    if _HAN.search(value):
+    if HAN.search(value):
         return f"{_other_than(value[:1], draw, _GIVEN_ZH)}{_other_than(value[1:2], draw, _GIVEN_ZH)}路{number}号"
     return f"{number} {_other_than(value, draw, _listed(LAST_NAMES)).title()} Street"
 
@@ -254,7 +259,7 @@ def _address(value: str, key: bytes) -> str:
 def _place(words: frozenset[str], kind: str) -> Callable[[str, bytes], str]:
     def make(value: str, key: bytes) -> str:
         draw = Draw(key, kind, value)
-        if _HAN.search(value):
+        if HAN.search(value):
             return _other_than(value, draw, _listed(PLACES_ZH))
         return _other_than(value.lower(), draw, _listed(words)).title()
 
@@ -263,7 +268,7 @@ def _place(words: frozenset[str], kind: str) -> Callable[[str, bytes], str]:
 
 def _organisation(value: str, key: bytes) -> str:
     draw = Draw(key, "organisation", value)
-    if _HAN.search(value):
+    if HAN.search(value):
         stem = "".join(_GIVEN_ZH[draw.below(len(_GIVEN_ZH))] for _ in range(2))
         return stem + (re.search(r"(?:医院|银行|公司|大学|诊所|集团|学院)$", value) or ["机构"])[0]
     words = value.split()

@@ -12,24 +12,23 @@ from functools import cached_property
 
 import phonenumbers
 
-from privacy.anonymise.detectors.vocabulary import TITLES, words_in
+from privacy.anonymise.detectors.vocabulary import DEGREES
+from privacy.anonymise.han import HAN
 from privacy.anonymise.kinds import Kind
 from privacy.anonymise.linkage import OwnValue
 from privacy.anonymise.page import fold_letters
-from privacy.anonymise.spellings import spellings
+from privacy.anonymise.spellings import name_words, spellings
 
 _POSSESSIVE = re.compile(r"(?<=\w)['\u2019\u02bc`\u00b4]s?(?!\w)", re.IGNORECASE)
-_BETWEEN_WORDS = re.compile(r"[\s,.]+")
-_DEGREES = words_in("md phd do rn np pa dds esq")
-_HAN = re.compile(r"[\u3400-\u9fff]")
+_MOST_NAMESAKES = 64
+"""What more persons than these could be is nobody's: looking through them for each name would take quadratic time."""
 _FROM_NORTH_AMERICA = re.compile(r"1[^\w]+\d{3}\D|1\([2-9]")
 
 
 def words_of_name(value: str) -> tuple[str, ...]:
     """The folded words of a name in order of the alphabet, without title, degree and possessive ending."""
-    words = [fold_letters(word) for word in _BETWEEN_WORDS.split(_POSSESSIVE.sub("", value))]
-    words = [word for word in words if word and word not in TITLES]
-    return tuple(sorted(word for index, word in enumerate(words) if not index or word not in _DEGREES))
+    words = name_words(_POSSESSIVE.sub("", value))
+    return tuple(sorted(word for index, word in enumerate(words) if not index or word not in DEGREES))
 
 
 def canonical(value: str, kind: Kind) -> str:
@@ -74,7 +73,7 @@ class Identities:
         return found
 
     def _settle(self, value: str, kind: Kind) -> str:
-        if kind is Kind.NAME and not _HAN.search(value):
+        if kind is Kind.NAME and not HAN.search(value):
             words = words_of_name(value)
             return self._of_record.one(words) or self._of_text.one(words) or value
         folded = canonical(value, kind)
@@ -112,9 +111,11 @@ class _Persons:
         if words in self._named:
             return self._named[words]
         full = [word for word in words if len(word) > 1]
-        lists = [self._by_word.get(word, []) for word in full]
+        persons = min((self._by_word.get(word, []) for word in full), key=len, default=[])
+        if len(persons) > _MOST_NAMESAKES:
+            return None
         found = ""
-        for person in min(lists, key=len, default=[]):
+        for person in persons:
             if _is_meant(person, words, full):
                 if found:
                     return None

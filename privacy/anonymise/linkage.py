@@ -14,6 +14,7 @@ import ahocorasick_rs
 
 from privacy.anonymise.detectors.namesakes import VERBS
 from privacy.anonymise.detectors.vocabulary import PERSON_CUES, TITLES, is_known
+from privacy.anonymise.han import HAN
 from privacy.anonymise.headers import kind_of_column
 from privacy.anonymise.kinds import Kind, Span
 from privacy.anonymise.page import Page, fold_letters
@@ -24,7 +25,6 @@ _LEAD = re.compile(r"([^\W\d_]+)(?:\. ?|: ?| |, )$")
 _AFTER = re.compile(r"(?:'s)? ([a-z]+)")
 _DOES = VERBS - {"is", "was", "has", "had", "did", "does", "remains", "and", "who"}
 """What only persons do: "Li was 0.8" is lithium."""
-_HAN = re.compile(r"[\u3400-\u9fff]")
 _GIVEN_ZH = re.compile(r"[\u3400-\u9fff]{2}")
 _BEFORE_ZH = frozenset("的给让和与对叫是请由被向为把跟者属诉说称母父妻夫子女儿问见嘱但而因")
 _WIDEST_GAP = 4
@@ -82,7 +82,7 @@ def own_spans(page: Page, own: Iterable[OwnValue]) -> Iterator[Span]:
 
 def _may_begin_name(shadow: str, start: int) -> bool:
     """Whether a Chinese given name may begin there: "小明" is none in "大小明显"."""
-    return start == 0 or shadow[start - 1] in _BEFORE_ZH or not _HAN.match(shadow, start - 1)
+    return start == 0 or shadow[start - 1] in _BEFORE_ZH or not HAN.match(shadow, start - 1)
 
 
 def _short_names(page: Page, own: Iterable[OwnValue]) -> Iterator[Span]:
@@ -90,7 +90,7 @@ def _short_names(page: Page, own: Iterable[OwnValue]) -> Iterator[Span]:
     parts = {
         part for value, kind in own if kind is Kind.NAME for part in re.split(r"[\W\d_]+", value) if len(part) == 2
     }
-    for part in sorted(part.lower() for part in parts if part.isascii() and part.lower() not in TITLES):
+    for part in sorted(part.lower() for part in parts if not HAN.match(part) and part.lower() not in TITLES):
         for form in (part.capitalize(), part.upper()):
             for match in re.finditer(form, page.shadow):
                 start, end = match.span()

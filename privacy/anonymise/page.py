@@ -20,7 +20,7 @@ import re2
 LANGUAGES = frozenset({"en", "es", "zh"})
 """The languages that have rules of their own; text in others is read as English is."""
 T = TypeVar("T")
-LETTERS = "A-Za-zÀ-ÖØ-öø-ɏͰ-ϿЀ-ӿḀ-ỿ"
+LETTERS = "A-Za-zÀ-ÖØ-öø-ɏͰ-ϿЀ-ӿḀ-ỿﬀ-ﬆ"
 """Letters that have two cases (Latin, Greek, Cyrillic), as a character class. CJK characters are no part of a word."""
 
 # The standard library's engine is right for this one: a character class cannot backtrack, and a call to RE2 costs more
@@ -154,7 +154,12 @@ def fold_letters(value: str) -> str:
 
 
 def _latin(character: str) -> bool:
-    return character.isalnum() and (character < "\u0250" or "\u0370" <= character < "\u0500")
+    return character.isalnum() and (
+        character < "\u0250"
+        or "\u0370" <= character < "\u0500"
+        or "\u1e00" <= character < "\u1f00"
+        or "\ufb00" <= character < "\ufb07"
+    )
 
 
 class _Folds(dict[int, str]):

@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterator
 from itertools import islice, permutations, product
 
+from privacy.anonymise.calendar_words import MONTH_OF, MONTHS_EN, any_of
 from privacy.anonymise.detectors.vocabulary import TITLES, is_known
+from privacy.anonymise.han import DIGITS, DOUBLE_SURNAMES, HAN, HAN_NAME, han_number
 from privacy.anonymise.kinds import Kind
 from privacy.anonymise.page import Page, fold_letters
 
@@ -28,7 +30,6 @@ _NUMBERED = frozenset(
 _LIKE_A_NAME = re.compile(r"(?:[^\W\d_a-z][^\W\d_]+[ ,]{1,2}){1,3}[^\W\d_a-z][^\W\d_]+")
 _NUMBER = re.compile(r"[a-z]{0,5}?(0*)(\d+)")
 _EXTENSION = re.compile(r"(?i)(?:ext\.?|x|#|转|分机).*")
-_HAN_NAME = re.compile(r"[\u3400-\u9fff]{2,4}")
 _SHORTEST_COMPOUND = 4
 _HONORIFICS = ("先生", "女士", "小姐", "太太", "老师", "医生", "大夫", "师傅", "同志")
 _LOCAL = re.compile(r"([^@\s]+)@")
@@ -86,20 +87,20 @@ def _name_spellings(value: str) -> Iterator[str]:
             yield "".join(order)
     for first in words:
         for last in words:
-            if first is not last and len(last) > 2 and len(first) > 1 and first.isascii():
+            if first is not last and len(last) > 2 and len(first) > 1 and not HAN.match(first):
                 yield first[0] + last
                 yield last + first[0]
     for word in words:
         if len(word) >= 3 and not is_known(word):
             yield word
-    if _HAN_NAME.fullmatch(value.strip()):
+    if HAN_NAME.fullmatch(value.strip()):
         yield from _chinese_name(value.strip())
 
 
 def _chinese_name(name: str) -> Iterator[str]:
     """The given name by itself, and the surname with what it is spoken to by: 王先生, 老王."""
-    surname = name[: 2 if len(name) >= _SHORTEST_COMPOUND else 1]
-    if len(name) > 2:
+    surname = name[: 2 if len(name) >= _SHORTEST_COMPOUND or name[:2] in DOUBLE_SURNAMES else 1]
+    if len(name) > len(surname) + 1:
         yield name[len(surname) :]
     for ending in _HONORIFICS:
         yield surname + ending
@@ -171,14 +172,8 @@ _MADE = {
     Kind.EMAIL: _email_spellings,
 }
 
-_MONTHS = (
-    ("january", "jan", "enero", "ene"), ("february", "feb", "febrero"), ("march", "mar", "marzo"),
-    ("april", "apr", "abril", "abr"), ("may", "mayo"), ("june", "jun", "junio"), ("july", "jul", "julio"),
-    ("august", "aug", "agosto", "ago"), ("september", "sep", "sept", "septiembre", "setiembre"),
-    ("october", "oct", "octubre"), ("november", "nov", "noviembre"), ("december", "dec", "diciembre", "dic"),
-)  # fmt: skip
-_MONTH_OF = {name: number for number, names in enumerate(_MONTHS, 1) for name in names}
-_NAMED = "|".join(sorted(_MONTH_OF, key=len, reverse=True))
+_NAMES_OF = {number: [name for name, of in MONTH_OF.items() if of == number] for number in range(1, 13)}
+_NAMED = any_of(MONTH_OF)
 _YMD = re.compile(r"(?<!\d)(\d{4})\D{1,2}(\d{1,2})\D{1,2}(\d{1,2})(?!\d)")
 _DMY = re.compile(r"(?<!\d)(\d{1,2})\D(\d{1,2})\D(\d{4}|\d\d)(?!\d)")
 _COMPACT = re.compile(r"(?<!\d)((?:18|19|20)\d\d)(\d\d)(\d\d)(?!\d)")
@@ -186,7 +181,6 @@ _DAY_FIRST = re.compile(
     rf"(?i)(?<!\d)(\d{{1,2}})(?:st|nd|rd|th|º)?[\s./-]*(?:of |de )?({_NAMED})\b[\s.,/-]*(?:del? )?'?(\d{{4}}|\d\d)\b"
 )
 _MONTH_FIRST = re.compile(rf"(?i)\b({_NAMED})[\s.-]*(\d{{1,2}})(?:st|nd|rd|th)?[\s,.-]+'?(\d{{4}}|\d\d)\b")
-_HAN_DIGITS = "〇一二三四五六七八九"
 _HAN_DATE = re.compile(
     r"([〇零○一二三四五六七八九]{4})年([一二三四五六七八九十]{1,3})月([一二三四五六七八九十]{1,3})[日号]"
 )
@@ -205,11 +199,11 @@ def dates_in(value: str, *, compact: bool = True) -> list[tuple[str, int, int]]:
         first, second = int(found[1]), int(found[2])
         read = [(found[3], first, second), (found[3], second, first)]
     elif found := _DAY_FIRST.search(value):
-        read = [(found[3], _MONTH_OF[found[2].lower()], int(found[1]))]
+        read = [(found[3], MONTH_OF[found[2].lower()], int(found[1]))]
     elif found := _MONTH_FIRST.search(value):
-        read = [(found[3], _MONTH_OF[found[1].lower()], int(found[2]))]
+        read = [(found[3], MONTH_OF[found[1].lower()], int(found[2]))]
     elif found := _HAN_DATE.search(value):
-        read = [("".join(str(_han_digit(mark)) for mark in found[1]), _han_number(found[2]), _han_number(found[3]))]
+        read = [(f"{han_number(found[1]):04}", han_number(found[2]), han_number(found[3]))]
     elif compact and (found := _COMPACT.search(value)):
         read = [(found[1], int(found[2]), int(found[3]))]
     years = [(each, month, day) for year, month, day in read for each in _years(year)]
@@ -220,20 +214,9 @@ def _years(year: str) -> tuple[str, ...]:
     return (year,) if len(year) == 4 else tuple(century + year for century in _CENTURIES)
 
 
-def _han_digit(mark: str) -> int:
-    return max(0, _HAN_DIGITS.find(mark))
-
-
-def _han_number(text: str) -> int:
-    tens, ten, ones = text.rpartition("十")
-    if not ten:
-        return _han_digit(text)
-    return 10 * (_han_digit(tens) if tens else 1) + (_han_digit(ones) if ones else 0)
-
-
 def _han(number: int) -> str:
     tens, ones = divmod(number, 10)
-    return ("" if tens == 0 else "十" if tens == 1 else _HAN_DIGITS[tens] + "十") + (_HAN_DIGITS[ones] if ones else "")
+    return ("" if tens == 0 else "十" if tens == 1 else DIGITS[tens] + "十") + (DIGITS[ones] if ones else "")
 
 
 def date_spellings(value: str, *, compact: bool = True) -> Iterator[str]:
@@ -245,16 +228,16 @@ def date_spellings(value: str, *, compact: bool = True) -> Iterator[str]:
                 yield from (written + m + d, d + m + written, m + d + written)
                 yield f"{written}年{m}月{d}日"
                 yield f"{written}年{m}月{d}号"
-            for name, d in product(_MONTHS[month - 1], days):
+            for name, d in product(_NAMES_OF[month], days):
                 yield from (name + d + written, written + name + d)
                 yield from (d + of + name + next_of + written for of, next_of in product(("", "de"), ("", "de", "del")))
-            yield from _ordinals(_MONTHS[month - 1][:2], day, written)
+            yield from _ordinals(MONTHS_EN[month - 1], day, written)
         for nought in "〇零":
-            digits = "".join(_HAN_DIGITS[int(digit)] for digit in year).replace("〇", nought)
+            digits = "".join(DIGITS[int(digit)] for digit in year).replace("〇", nought)
             yield f"{digits}年{_han(month)}月{_han(day)}日"
             yield f"{digits}年{_han(month)}月{_han(day)}号"
 
 
-def _ordinals(names: tuple[str, ...], day: int, year: str) -> Iterator[str]:
-    for name, ending in product(names, ("st", "nd", "rd", "th", "")):
+def _ordinals(month: str, day: int, year: str) -> Iterator[str]:
+    for name, ending in product((month, month[:3]), ("st", "nd", "rd", "th", "")):
         yield from (f"{name}{day}{ending}{year}", f"{day}{ending}{name}{year}", f"{day}{ending}of{name}{year}")

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import re
 
+from privacy.anonymise.calendar_words import FIRSTS, ONES, TEENS, TENS, TENS_AND_ONES
 from privacy.anonymise.detectors.base import Rule, rule
+from privacy.anonymise.han import NUMERALS, han_number
 from privacy.anonymise.kinds import Kind
 from privacy.anonymise.page import Page
 
-_ONES = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-_TEENS = ["ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_FIRST = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth"]
 _UNOS = ["uno", "dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve"]
 _DIECES = ["diez", "once", "doce", "trece", "catorce", "quince", "dieciséis", "diecisiete", "dieciocho", "diecinueve"]
 _VEINTES = [
@@ -32,20 +30,18 @@ _VEINTES = [
 ]
 _TREINTAS = ["treinta", "cuarenta", "cincuenta", "sesenta", "setenta", "ochenta", "noventa"]
 _VALUES = {
-    **{word: number for number, word in enumerate((*_ONES, *_TEENS), 1)},
-    **{word: number for number, word in enumerate(_FIRST, 1)},
+    **{word: number for number, word in enumerate((*ONES, *TEENS), 1)},
+    **{word: number for number, word in enumerate(FIRSTS, 1)},
     **{word: number for number, word in enumerate((*_UNOS, *_DIECES, *_VEINTES), 1)},
-    **{word: 10 * number for number, word in enumerate(_TENS, 2)},
-    **{word[:-1] + "ieth": 10 * number for number, word in enumerate(_TENS, 2)},
-    **{word[:-1] + "ies": 10 * number for number, word in enumerate(_TENS, 2)},
+    **{word: 10 * number for number, word in enumerate(TENS, 2)},
+    **{word[:-1] + "ieth": 10 * number for number, word in enumerate(TENS, 2)},
+    **{word[:-1] + "ies": 10 * number for number, word in enumerate(TENS, 2)},
     **{word: 10 * number for number, word in enumerate(_TREINTAS, 3)},
     "hundred": 100, "hundredth": 100, "cien": 100, "ciento": 100,
 }  # fmt: skip
-_DIGITS_ZH = {mark: number for number, mark in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
 
-_TENS_EN = rf"(?:{'|'.join(_TENS)})(?:[- ](?:{'|'.join(_ONES)}))?"
-_HUNDRED = rf"(?:(?:one|a) )?hundred(?:(?: and)?[- ](?:{_TENS_EN}|{'|'.join((*_TEENS, *_ONES))}))?"
-_WORDS = rf"{_TENS_EN}|{'|'.join(_TEENS)}|{_HUNDRED}"
+_HUNDRED = rf"(?:(?:one|a) )?hundred(?:(?: and)?[- ](?:{TENS_AND_ONES}|{'|'.join((*TEENS, *ONES))}))?"
+_WORDS = rf"{TENS_AND_ONES}|{'|'.join(TEENS)}|{_HUNDRED}"
 _WORDS_ES = rf"(?:{'|'.join(_TREINTAS)})(?: y (?:{'|'.join((*_UNOS, 'un'))}))?|{'|'.join((*_VEINTES, *_DIECES))}"
 _OLD_ES = rf"(?:ochenta|noventa)(?: y (?:{'|'.join((*_UNOS, 'un'))}))?|cien(?:to (?:{'|'.join((*_UNOS, *_DIECES))}))?"
 _NINETY = r"9\d|1[0-2]\d"
@@ -60,50 +56,40 @@ _BEFORE = (
     rf"liv(?:ed|es|ing) to(?: be)?|{_KIN},?(?: d\.)?|(?:fe)?male,?|(?:wo)?man,?)"
 )
 _ENDS = re.compile(
-    r"(?:[.,;:!?)](?!\d)|\s*$|\s*\n|\s(?:and|but|who|when|now|yo|y/o|next|this|last|at the time|\()(?!\w)|"
+    r"(?:[.,;:!?)](?!\d)|\s*$|\s*\n|\s(?:and|but|who|when|now|yo|y/o|next|this|last|at the time|with|of|from|in|after|"
+    r"today|yesterday|present(?:s|ing)|\()(?!\w)|"
     r"\s?(?:years?|yrs?|y)(?:\s?$|[.,;)]| old))",
     re.IGNORECASE,
 )
 """What follows a bare number that is an age: no unit, no "on room air", no fraction."""
-_WARM = re.compile(r"(?:temp\w*|tmax|t[:=]?|tm|fever\w*|febrile|degrees?|°|afebrile|warm\w*)\W*(?:\w+\W+){0,3}$")
+_WARM = re.compile(r"(?:\b(?:temp\w*|tmax|t[:=]?|tm|fever\w*|febrile|degrees?|afebrile|warm\w*)|°)\W*(?:\w+\W+){0,3}$")
+_RATIO = re.compile(r"\d:$")
 _COUNTED = re.compile(
     r"\s?(?:[/%°]|cells?\b|copies\b|people\b|users\b|dollars\b|usd\b|patients\b|per\b)", re.IGNORECASE
 )
 _NUMBERS = re.compile(r"\d+")
 _LETTERS = re.compile(r"[^\W\d_]+")
-_UNDER_A_YEAR = re.compile(r"\d\s?-?(?:mes|month|week|semana|day|d[ií]a|个月|天)", re.IGNORECASE)
+_UNDER_A_YEAR = re.compile(r"\s?-?(?:mes|month|week|semana|day|d[ií]a|个月|天)", re.IGNORECASE)
 _OLDEST = 129
 _BODY_F = range(95, 108)
 """Degrees Fahrenheit of a living body: "98 F" is one, "98F" may be either."""
 
 
 def age_of(value: str) -> int | None:
-    """The years that a finding of kind age names in digits or words; None where it is no number that is known."""
-    number = _NUMBERS.search(value)
-    if number is None:
-        return _in_words(value.lower())
-    return 0 if _UNDER_A_YEAR.search(value) else int(number.group())
+    """The most years that a finding of kind age names in digits or words; None where it is no number that is known."""
+    ages = [0 if _UNDER_A_YEAR.match(value, number.end()) else int(number[0]) for number in _NUMBERS.finditer(value)]
+    return max((age for age in (*ages, _in_words(value.lower())) if age is not None), default=None)
 
 
 def _in_words(lower: str) -> int | None:
-    if any(mark in _DIGITS_ZH or mark in "十百" for mark in lower):
-        return _in_chinese(lower)
+    if not NUMERALS.isdisjoint(lower):
+        return han_number(lower)
     words = [word for word in _LETTERS.findall(lower) if word in _VALUES]
     if not words:
         return None
     hundreds = [word for word in words if _VALUES[word] == 100]
     rest = words[words.index(hundreds[0]) + 1 :] if hundreds else words
     return 100 * len(hundreds) + sum(_VALUES[word] for word in rest)
-
-
-def _in_chinese(value: str) -> int:
-    total = digit = 0
-    for mark in value:
-        if mark in "十百":
-            total, digit = total + max(digit, 1) * (10 if mark == "十" else 100), 0
-        else:
-            digit = 10 * digit + _DIGITS_ZH.get(mark, 0)
-    return total + digit
 
 
 def age_rules() -> tuple[Rule, ...]:
@@ -126,7 +112,7 @@ def age_rules() -> tuple[Rule, ...]:
              hint=r"\d(?:[- ]?(?:[Yy]ear|YEAR|[Yy]r|YR)|y| [Aa]ños| AÑOS)"),
         rule(
             Kind.AGE,
-            rf"(?i)\b({_WORDS}|{'|'.join(_ONES)})[- ](?:years?[- ])?(?:old|of age|y/?o|y\.o\.?)\b",
+            rf"(?i)\b({_WORDS}|{'|'.join(ONES)})[- ](?:years?[- ])?(?:old|of age|y/?o|y\.o\.?)\b",
             group=1,
             hint=r"(?i)[- ](?:old|of age|y/?o|y\.o)\b",
         ),
@@ -138,21 +124,21 @@ def age_rules() -> tuple[Rule, ...]:
             rf"(?i)\b{_BEFORE} ((?:{_AGE}|{_WORDS})\b)",
             _ends,
             group=1,
-            hint=rf"(?i) (?:(?:{_AGE})(?:[.,;:!?)\s]|$)|(?:{'|'.join((*_TENS, *_TEENS))})\b|(?:one |a )?hundred)",
+            hint=rf"(?i) (?:(?:{_AGE})(?:[.,;:!?)\s]|$)|(?:{'|'.join((*TENS, *TEENS))})\b|(?:one |a )?hundred)",
         ),
         rule(Kind.AGE, rf"(?i)\b{_KIN}(?: \pL+)? \((?:d\. ?|died |age[d:]? ?)?({_AGE})\)", group=1,
              hint=rf"\((?i:d\. ?|died |age[d:]? ?)?(?:{_AGE})\)"),
         rule(
             Kind.AGE,
-            rf"(?i)\b((?:{_AGE})(?:st|nd|rd|th)|(?:{'|'.join(_TENS)})[- ](?:{'|'.join(_FIRST)})|"
-            rf"(?:{'|'.join(word[:-1] for word in _TENS)})ieth|(?:one )?hundredth) birthday\b",
+            rf"(?i)\b((?:{_AGE})(?:st|nd|rd|th)|(?:{'|'.join(TENS)})[- ](?:{'|'.join(FIRSTS)})|"
+            rf"(?:{'|'.join(word[:-1] for word in TENS)})ieth|(?:one )?hundredth) birthday\b",
             group=1,
             hint=r"birthday|Birthday|BIRTHDAY",
         ),
         rule(
             Kind.AGE,
             rf"(?i)\b(?:his|her|their|my|your) (?:early[- ]|mid[- ]|late[- ])?"
-            rf"((?:[2-9]0|100)'?s|(?:{'|'.join(word[:-1] for word in _TENS)})ies)\b",
+            rf"((?:[2-9]0|100)'?s|(?:{'|'.join(word[:-1] for word in TENS)})ies)\b",
             group=1,
         ),
         rule(Kind.AGE, rf"(?i)\b({_OLD_ES}) años\b", group=1),
@@ -177,14 +163,17 @@ def age_rules_zh() -> tuple[Rule, ...]:
 
 def _is_no_amount(page: Page, start: int, end: int) -> bool:
     """No decimal, no sum of money, no per cent."""
-    shadow = page.shadow
-    return shadow[start - 1 : start] not in (".", ",", "$", "€", "£", "/") and shadow[end : end + 1] not in ("%", "/")
+    shadow, after = page.shadow, page.shadow[end : end + 2]
+    counted = after[:1] == "%" or (after[:1] == "/" and after[1:].isdecimal())
+    return shadow[start - 1 : start] not in (".", ",", "$", "€", "£", "/") and not counted
 
 
 def is_beside_sex(page: Page, start: int, end: int) -> bool:
     """A number before M or F is no temperature, no sum in millions and no part of a code."""
     shadow, number = page.shadow, int(page.shadow[start:end])
-    if shadow[start - 1 : start] in (".", "$", "€", "£", "-", "/", ":", "#", "+", "*"):
+    if shadow[start - 1 : start] in (".", "$", "€", "£", "-", "/", "#", "+", "*") or _RATIO.search(
+        page.before(start, 2)
+    ):
         return False
     if "%" in shadow[end : end + 1] or _COUNTED.match(shadow, end + 1 + (shadow[end : end + 1] in " /")):
         return False

@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 
 import ahocorasick_rs
 
+from privacy.anonymise.han import DOUBLE_SURNAMES
 from privacy.anonymise.kinds import Kind, Span
 from privacy.anonymise.lexicon import COMMON_WORDS_ZH, PLACES_ZH
 from privacy.anonymise.page import Page, compile_pattern
 
-_DOUBLES = "欧阳|司马|上官|诸葛|东方|皇甫|尉迟|公孙|慕容|令狐|司徒|夏侯|长孙|宇文|轩辕|端木|独孤|南宫"
-_DOUBLE = frozenset(_DOUBLES.split("|"))
 _SINGLE = (
     "王李张刘陈杨黄赵吴周徐孙马朱胡郭何高林罗郑梁谢宋唐许韩冯邓曹彭曾肖田董袁潘于蒋蔡余杜叶程苏魏吕丁任沈姚卢姜崔钟谭"
     "陆汪范金石廖贾夏韦付方白邹孟熊秦邱江尹薛闫段雷侯龙史陶黎贺顾毛郝龚邵万钱严覃武戴莫孔向汤温康施文牛樊葛邢安齐易乔"
@@ -57,7 +56,7 @@ _KIN = "其(?:[长次幼独养继大小]?[子女]|[妻夫父母兄弟姐妹]|岳
 _HAND = "转账给|汇款给|汇给|交给|委托|通知|告知|联系|陪同|[给向由让跟替与经]"
 _LINK = r"(?:[ :]|是|为|叫|系)*"
 _ROLES = "医生|医师|大夫|主任|护士长|护士|教授|院长|先生|女士|小姐|经理|老师|同志|师傅"
-_SURNAME = rf"(?:{_DOUBLES}|[{_SINGLE}])"
+_SURNAME = rf"(?:{'|'.join(sorted(DOUBLE_SURNAMES))}|[{_SINGLE}])"
 _SOUND = (
     "阿埃艾爱安奥巴拜班贝比毕别波伯博布达戴丹德登迪地丁丹杜顿多厄恩尔法菲费夫弗福盖甘戈格贡古瓜哈海汉豪赫侯胡吉基加贾江金卡凯"
     "坎康科克肯孔库夸拉莱赖兰朗劳勒雷里理力利立丽莉连列林琳卢鲁路罗洛吕马玛迈麦曼梅美门蒙孟米密敏明摩莫默姆木穆那娜乃南内尼"
@@ -96,8 +95,9 @@ _PLACES = (
 _PAIR = compile_pattern(rf"{_SURNAME}\p{{Han}}{{1,2}}([和与及、]){_SURNAME}")
 _NICKNAME = compile_pattern(
     rf"(?:^|[^\p{{Han}}]|[由被给让跟和与向是叫对问找请日天今后时晚早])([老小][{''.join(sorted(_CLEAR))}])"
-    r"(?:[^\p{Han}]|[说称认和与的来去到在告诉把被给也就将已曾因陪送请带照签打联通帮办负]|$)"
 )
+_DOES = "认去陪送请带照打联通帮办负"
+"""What follows a nickname as well, besides what no given name goes on with."""
 _SOUND_LAST = f"[{_SOUND.replace('因', '').replace('于', '')}]"
 _FOREIGN = compile_pattern(rf"[{_SOUND}]{{2,8}}(?:[·•・‧][{_SOUND}]{{1,7}}{_SOUND_LAST}){{1,3}}")
 _JOINTS = "和与及、跟"
@@ -152,7 +152,9 @@ class _Reader:
                 name = self._before(start, end, place.trust) if place.before else self._after(end, place.trust)
                 if name:
                     found.add(name)
-        found.update(self._page.scan(_NICKNAME, 1))
+        for start, end in self._page.scan(_NICKNAME, 1):
+            if _ends(self._text, end) or self._text[end] in _DOES:
+                found.add((start, end))
         found.update(self._page.scan(_FOREIGN))
         found.update(self._pairs())
         self._neighbours(found)
@@ -180,7 +182,7 @@ class _Reader:
 
     def _surname(self, begin: int) -> int:
         text = self._text
-        return 2 if text[begin : begin + 2] in _DOUBLE else int(text[begin : begin + 1] in _SURNAMES)
+        return 2 if text[begin : begin + 2] in DOUBLE_SURNAMES else int(text[begin : begin + 1] in _SURNAMES)
 
     def _given(self, begin: int, most: int) -> int:
         """How many of the characters at `begin` may belong to a given name at all."""
@@ -246,7 +248,7 @@ class _Reader:
         text = self._text
         if text[end : end + 1] == "(":
             return None
-        if text[max(0, end - 2) : end] in _DOUBLE:
+        if text[max(0, end - 2) : end] in DOUBLE_SURNAMES:
             return end - 2, end
         open_before = end < 2 or not _is_han(text[end - 2])
         clear = text[end - 1] in _CLEAR and text[max(0, end - 2) : end] not in _LIST

@@ -7,10 +7,11 @@ import re
 
 import phonenumbers
 
+from privacy.anonymise.calendar_words import ONES, any_of
 from privacy.anonymise.detectors.base import RuleDetector, digits_of, rule
 from privacy.anonymise.kinds import Kind
 from privacy.anonymise.lexicon import COMMON_WORDS
-from privacy.anonymise.page import Page
+from privacy.anonymise.page import LETTERS, Page
 
 _REGIONS = ("US", "CN", "GB", "ES")
 _CUE = re.compile(
@@ -33,13 +34,14 @@ _TOP_DOMAINS = (
 )
 _SHORTENERS = frozenset({"ly", "gl", "cc", "tv", "gle", "link", "page"})
 _TOPS = frozenset(_TOP_DOMAINS.split("|"))
-_LOCAL = r"[A-Za-z0-9À-ɏ._%+'-]{1,64}"
+_LOCAL = rf"[{LETTERS}0-9._%+'-]{{1,64}}"
 _SERVICES = (
     r"user(?:name| ?id)?|log-?in|skype|ig|insta(?:gram)?|twitter|tiktok|snap(?:chat)?|facebook|fb|telegram|whatsapp|"
     r"wechat|qq|handle|screen ?name|usuario"
 )
 _HOSTS = re.compile(r"localhost|(?:[a-z0-9-]*)(?:mail|server|host|exchange|intranet|hospital|clinic|srv)[a-z0-9-]*")
-_DIGIT = "(?:zero|oh|one|two|three|four|five|six|seven|eight|nine)"
+_GOES_ON = re.compile(r"\.$|\d:$")
+_DIGIT = any_of(("zero", "oh", *ONES))
 _COUNTED = re.compile(r"one\W+two\W+three\W+four|four\W+three\W+two\W+one")
 """Whoever counts is not giving a telephone number."""
 
@@ -50,7 +52,7 @@ def contact_rules() -> RuleDetector:
     return RuleDetector(
         "contacts",
         (
-            rule(Kind.EMAIL, rf"{_LOCAL}@(?:[A-Za-z0-9À-ɏ-]{{1,63}}\.)+[A-Za-z]{{2,24}}", hint="@"),
+            rule(Kind.EMAIL, rf"{_LOCAL}@(?:[{LETTERS}0-9-]{{1,63}}\.)+[A-Za-z]{{2,24}}", hint="@"),
             rule(
                 Kind.EMAIL,
                 rf"{_LOCAL}@(?:[A-Za-z0-9-]{{1,63}}\.)*[A-Za-z0-9-]{{0,20}}\p{{Han}}[A-Za-z0-9\p{{Han}}-]{{0,20}}"
@@ -107,7 +109,8 @@ def _is_domain(page: Page, start: int, end: int) -> bool:
 def _is_host(page: Page, start: int, end: int) -> bool:
     """ "jane@localhost", not "pain@night" nor the beginning of an address."""
     host = page.shadow[start:end].rpartition("@")[2].lower()
-    return page.shadow[end : end + 1] != "." and _HOSTS.fullmatch(host) is not None and page.shadow[start].isalpha()
+    goes_on = page.shadow[end : end + 1] == "." and page.shadow[end + 1 : end + 2].isalnum()
+    return not goes_on and _HOSTS.fullmatch(host) is not None and page.shadow[start].isalpha()
 
 
 def _is_handle(page: Page, start: int, end: int) -> bool:
@@ -131,7 +134,7 @@ def _is_address(page: Page, start: int, end: int) -> bool:
         ipaddress.ip_interface(_ZEROS.sub("", value) if "." in value else value)
     except ValueError:
         return False
-    return page.shadow[start - 1 : start] not in (".", ":")
+    return _GOES_ON.search(page.before(start, 2)) is None
 
 
 def _is_phone(page: Page, start: int, end: int) -> bool:

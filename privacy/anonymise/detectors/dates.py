@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import re
 
+from privacy.anonymise.calendar_words import (
+    FIRSTS,
+    MES,
+    MONTH_OF_EN,
+    MONTHS_EN,
+    ONES,
+    TEENS,
+    TENS_AND_ONES,
+    any_of,
+)
 from privacy.anonymise.detectors.ages import age_rules, age_rules_zh
 from privacy.anonymise.detectors.base import HanDetector, Rule, RuleDetector, rule
 from privacy.anonymise.kinds import Kind
 from privacy.anonymise.page import Page
 
-_MONTH = (
-    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
-    r"nov(?:ember)?|dec(?:ember)?)"
-)
-_MES = r"(?:enero|febrero|marzo|abril|mayo|junio|julio|agosto|septiembre|setiembre|octubre|noviembre|diciembre)"
-_FULL = r"(?:January|February|March|April|May|June|July|August|September|October|November|December)"
+_MONTH = any_of(MONTH_OF_EN)
+_FULL = any_of(map(str.capitalize, MONTHS_EN))
 _WEEKDAY = r"(?:monday|tuesday|wednesday|thursday|friday|saturday|sunday)"
 _DAY = r"\d{1,2}(?:st|nd|rd|th)?"
 _NTH = r"\d{1,2}(?:st|nd|rd|th)"
@@ -29,17 +35,12 @@ _CLOCK = (
     r"(?:Z|[+-]\d{2}:?\d{2}| ?(?i:[ap]\.?m\b\.?|hrs?\b|h\b))?)?"
 )
 _AFTER = r"(?:,? ?(?:of )?(?:-?\d{4}|'\d{2})\b|-\d{2}\b)?"
-_NTHS = (
-    r"(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth|thirteenth|fourteenth|"
-    r"fifteenth|sixteenth|seventeenth|eighteenth|nineteenth|twentieth|thirtieth|"
-    r"twenty[- ](?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth)|thirty[- ]first)"
-)
-_ONES = r"(?:one|two|three|four|five|six|seven|eight|nine)"
-_TEENS = r"(?:ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen)"
-_TENS = rf"(?:(?:twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)(?:[- ]{_ONES})?)"
+_TEENTHS = tuple(word.replace("twelve", "twelf") + "th" for word in TEENS)
+_NTHS = rf"(?:{any_of((*FIRSTS, *_TEENTHS))}|twentieth|thirtieth|twenty[- ]{any_of(FIRSTS)}|thirty[- ]first)"
+_ONES, _TEENS = any_of(ONES), any_of(TEENS)
 _YEAR_WORDS = (
-    rf"(?:(?:nineteen|twenty)(?:[- ](?:oh|hundred)(?:(?: and)?[- ]{_ONES})?|[- ]{_TENS}|[- ]{_TEENS})|"
-    rf"two thousand(?:(?: and)? (?:{_TENS}|{_TEENS}|{_ONES}))?)"
+    rf"(?:(?:nineteen|twenty)(?:[- ](?:oh|hundred)(?:(?: and)?[- ]{_ONES})?|[- ]{TENS_AND_ONES}|[- ]{_TEENS})|"
+    rf"two thousand(?:(?: and)? (?:{TENS_AND_ONES}|{_TEENS}|{_ONES}))?)"
 )
 _IN_WORDS = rf"(?:,? (?:of |in )?(?:\d{{4}}|{_YEAR_WORDS})\b)?"
 _ZH = "〇零一二三四五六七八九十"
@@ -106,7 +107,7 @@ def _named_months() -> tuple[Rule, ...]:
         rule(Kind.DATE, rf"(?i)\b{_MONTH}(?: the)? {_NTHS}\b{_IN_WORDS}", _is_no_verb),
         rule(Kind.DATE, rf"\b(?i:{_BEFORE_MONTH}[ -])({_FULL})\b", group=1),
         rule(Kind.DATE, rf"(?i)\b(?:last|this|next|on|since|until|by)\s{_WEEKDAY}\b"),
-        rule(Kind.DATE, rf"(?i)\b\d{{1,2}} de {_MES}(?: (?:de|del) \d{{4}})?\b"),
+        rule(Kind.DATE, rf"(?i)\b\d{{1,2}} de {MES}(?: (?:de|del) \d{{4}})?\b"),
     )
 
 
@@ -131,13 +132,13 @@ def _numeric() -> tuple[Rule, ...]:
 def _chinese() -> tuple[Rule, ...]:
     units = "一二三四五六七八九"
     moon = rf"(?:闰?[正{units}十冬腊]|十[一二])月(?:初[{units}十]|十[{units}]|廿[{units}]?|三十)"
-    visit = r"(?:于|在|自|至|从|到|日期|时间|[:：])"
+    visit = r"(?:于|在|自|至|从|到|日期|时间|:)"
     return (
         rule(Kind.DATE, rf"(?:\d{{4}}|[{_ZH}]{{4}}) ?年 ?{_DAY_ZH} ?月(?:份|(?: ?{_DAY_ZH} ?[日号])?)"),
         rule(Kind.DATE, rf"{_DAY_ZH} ?月 ?{_DAY_ZH} ?[日号]"),
         rule(Kind.DATE, rf"(?:农历|阴历)?{moon}"),
         rule(Kind.DATE, rf"{_DAY_ZH} ?月(?:[上中下]旬|[初底末])", _is_part_of_month),
-        rule(Kind.DATE, r"[(（](\d{1,2} ?[日号])[)）]", group=1),
+        rule(Kind.DATE, r"\((\d{1,2} ?[日号])\)", group=1),
         rule(Kind.DATE, r"(?:于|本月|上月|当月|同月|次月) ?(\d{1,2} ?[日号])", group=1),
         rule(Kind.DATE, rf"{visit} ?(\d{{2}}[-./]\d{{1,2}}[-./]\d{{1,2}})", _is_short_date, group=1),
         rule(

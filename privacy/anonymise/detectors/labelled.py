@@ -146,7 +146,7 @@ def _after_role(page: Page, start: int) -> tuple[int, int] | None:
     if count >= 2:
         return _span(page, words, count) if listed and not words[1].text.isupper() else None
     role = page.before(start, 16).rstrip().rpartition(" ")[2].strip("(,.\n")
-    if not listed or role in ("dear", "hello", "by") or words[0].text.isupper():
+    if not listed or role == "by" or words[0].text.isupper():
         return None
     acts = count < len(words) and _follows(page, words[0], words[1]) and words[1].lower in VERBS
     first = flags(words[0].lower) & FIRST and role not in _PATIENT_WORDS

@@ -27,6 +27,14 @@ _OLD_RESIDENT = re.compile(r"[1-8]\d{7}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\
 _LATEST = 2400
 """No year and no time of day of four digits is above."""
 _YEARS = re.compile(r"(?:19|20)\d\d[-/](?:19|20)\d\d")
+_COUNTRIES = {
+    11: "NO", 12: "BE", 14: "DK|FI|FK|FO|GL|NL|SD", 15: "MK|SI", 16: "AT|BA|EE|KZ|LT|LU|MN|XK", 17: "CH|HR|LI|LV",
+    18: "BG|BH|CR|DE|GB|GE|IE|ME|RS|VA", 19: "AE|GI|IL|IQ|OM|SO|TL", 20: "AD|CZ|ES|MD|PK|RO|SA|SE|SK|TN|VG",
+    21: "LY|PT|ST", 22: "IS|TR", 23: "BI|DJ|FR|GR|IT|MC|MR|SM", 24: "AL|AZ|BY|CY|DO|GT|HN|HU|LB|NI|PL|SV",
+    25: "BR|EG|PS|QA|UA", 26: "JO|KW|MU|YE", 27: "MT|SC", 28: "LC", 29: "RU",
+}  # fmt: skip
+"""By how many characters behind the check digits an IBAN has in which countries (IBAN registry, release 101)."""
+_IBAN = "|".join(rf"(?:{names})\d{{2}}(?: ?[a-z0-9]){{{size}}}" for size, names in _COUNTRIES.items())
 
 
 _MBI_LETTER, _MBI_ANY = "[AC-HJKMNP-RT-Y]", "[0-9AC-HJKMNP-RT-Y]"
@@ -39,7 +47,7 @@ def number_rules() -> RuleDetector:
         "numbers",
         (
             rule(Kind.CARD, r"\d(?:[- ]?\d){11,18}", _is_card),
-            rule(Kind.IBAN, r"(?i)\b[a-z]{2}\d{2}(?: ?[a-z0-9]){10,30}", _is_iban),
+            rule(Kind.IBAN, rf"(?i)\b(?:{_IBAN})", _is_iban, hint=r"(?i)\b[a-z]{2}\d{2}(?: ?[a-z0-9]){11}"),
             rule(Kind.NATIONAL_ID, r"\d{3}-\d{2}-\d{4}|\d{3} \d{2} \d{4}"),
             rule(Kind.NATIONAL_ID, r"\d{17}[0-9Xx]|\d{15}", _is_resident),
             rule(Kind.NATIONAL_ID, r"[1-8]\d{5}[ -]?(?:18|19|20)\d\d[ -]?\d{4}[ -]?\d{3}[0-9Xx]", _is_resident),
@@ -72,8 +80,8 @@ def _is_card(page: Page, start: int, end: int) -> bool:
 
 
 def _is_iban(page: Page, start: int, end: int) -> bool:
-    # The pattern may run on into the next word: an IBAN is the longest valid prefix that ends with a group.
-    return bool(stdnum.iban.is_valid(page.shadow[start:end]))
+    # Without the country's own check, which knows the banks of one year alone.
+    return bool(stdnum.iban.is_valid(page.shadow[start:end], check_country=False))
 
 
 def _is_resident(page: Page, start: int, end: int) -> bool:
@@ -109,6 +117,6 @@ def _is_long(page: Page, start: int, end: int) -> bool:
 def _is_grouped(page: Page, start: int, end: int) -> bool:
     """Groups of four digits that are no list of years, times of day or round amounts."""
     groups = re.findall(r"\d+", page.shadow[start:end])
-    if page.shadow[max(0, start - 1) : start] in (".", ",", "-", "/") or page.shadow[end : end + 1] == "%":
+    if page.shadow[max(0, start - 1) : start] in (".", "-", "/") or page.shadow[end : end + 1] == "%":
         return False
     return any(int(group) > _LATEST for group in groups) and not all(group.endswith("0") for group in groups)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from privacy.anonymise.detectors.base import RuleDetector, rule
 from privacy.anonymise.detectors.vocabularies import CITY, FIRST, LAST, REGION, TITLE, vocabulary_of
+from privacy.anonymise.detectors.vocabulary import words_in
 from privacy.anonymise.kinds import Kind
 from privacy.anonymise.page import Page, Word
 
@@ -32,189 +33,19 @@ _ENDS = (
     r"(?:Nursing Home|Assisted Living|Memory Care|Senior Living|Skilled Nursing|Nursing (?:and|&) Rehab(?:ilitation)?|"
     r"(?:Credit|Capital|Asset|Wealth|Property|Receivables|Case) Management|Manor|Health System)\b"
 )
-_WARDS = frozenset(
-    [
-        "icu",
-        "micu",
-        "sicu",
-        "ccu",
-        "cicu",
-        "nicu",
-        "picu",
-        "ed",
-        "er",
-        "or",
-        "pacu",
-        "ct",
-        "mri",
-        "pt",
-        "ot",
-        "st",
-        "slp",
-        "snf",
-        "ltac",
-        "ltc",
-        "irf",
-        "rehab",
-        "ip",
-        "op",
-        "gi",
-        "gu",
-        "ob",
-        "obgyn",
-        "ent",
-        "id",
-        "im",
-        "cv",
-        "ir",
-        "onc",
-        "hem",
-        "ortho",
-        "neuro",
-        "psych",
-        "peds",
-        "medicine",
-        "surgery",
-        "cardiology",
-        "neurology",
-        "oncology",
-        "radiology",
-        "pathology",
-        "hospice",
-        "home",
-        "emergency",
-        "intensive",
-        "urgent",
-        "primary",
-        "floor",
-        "telemetry",
-        "tele",
-        "stepdown",
-        "step-down",
-        "inpatient",
-        "outpatient",
-        "labor",
-        "triage",
-        "dermatology",
-        "urology",
-        "nephrology",
-        "gastroenterology",
-        "rheumatology",
-        "endocrinology",
-        "pulmonology",
-        "hematology",
-        "ophthalmology",
-        "psychiatry",
-        "pediatrics",
-        "orthopedics",
-        "ortho",
-        "physical",
-        "occupational",
-        "speech",
-        "social",
-        "pain",
-        "wound",
-        "infectious",
-        "palliative",
-        "interventional",
-        "general",
-        "internal",
-        "family",
-        "day",
-        "days",
-        "week",
-        "month",
-        "year",
-        "room",
-        "bed",
-        "unit",
-        "ward",
-        "hospital",
-        "clinic",
-        "i",
-        "she",
-        "he",
-        "they",
-        "it",
-        "we",
-        "monday",
-        "tuesday",
-        "wednesday",
-        "thursday",
-        "friday",
-        "saturday",
-        "sunday",
-        "aug",
-        "sept",
-        "dec",
-        "jan",
-        "feb",
-        "mar",
-        "apr",
-        "dr",
-        "mr",
-        "mrs",
-        "ms",
-        "us",
-        "usa",
-        "uk",
-        "eu",
-        "gp",
-        "pcp",
-        "md",
-        "np",
-        "rn",
-        "hr",
-        "tv",
-        "pm",
-        "am",
-        "iv",
-        "po",
-        "sc",
-        "ng",
-        "prn",
-        "bp",
-        "hiv",
-        "covid",
-        "covid-19",
-        "aids",
-        "dna",
-        "rna",
-        "nhs",
-        "va",
-        "er's",
-        "medicare",
-        "medicaid",
-        "fda",
-        "cdc",
-        "who",
-        "my",
-        "his",
-        "her",
-        "their",
-        "our",
-        "your",
-        "this",
-        "that",
-        "the",
-        "a",
-        "an",
-        "no",
-        "not",
-        "all",
-        "any",
-        "some",
-        "and",
-        "pdf",
-        "cd",
-        "dvd",
-        "baseline",
-        "age",
-        "stage",
-        "part",
-        "level",
-        "phase",
-    ]
+_NO_SITES = words_in(
+    """
+    icu micu sicu ccu cicu nicu picu ed er or pacu ct mri pt ot st slp snf ltac ltc irf rehab ip op gi gu ob obgyn
+    ent id im cv ir onc hem ortho neuro psych peds medicine surgery cardiology neurology oncology radiology
+    pathology hospice home emergency intensive urgent primary floor telemetry tele stepdown step-down inpatient
+    outpatient labor triage dermatology urology nephrology gastroenterology rheumatology endocrinology pulmonology
+    hematology ophthalmology psychiatry pediatrics orthopedics physical occupational speech social pain wound
+    infectious palliative interventional general internal family day days week month year room bed unit ward
+    hospital clinic i she he they it we monday tuesday wednesday thursday friday saturday sunday aug sept dec jan
+    feb mar apr dr mr mrs ms us usa uk eu gp pcp md np rn hr tv pm am iv po sc ng prn bp hiv covid covid-19 aids dna
+    rna nhs va er's medicare medicaid fda cdc who my his her their our your this that the a an no not all any some
+    and pdf cd dvd baseline age stage part level phase
+    """
 )
 _SHORTEST, _LONGEST = 2, 5
 
@@ -241,19 +72,19 @@ def organisation_rules() -> RuleDetector:
 def _is_site(page: Page, start: int, end: int) -> bool:
     """An abbreviation, or two words and more of which none is a ward, a person or the calendar."""
     words = [word for word in page.words_of(start, end) if word.text[0].isupper()]
-    if not _is_told(words) or not _WARDS.isdisjoint(word.lower for word in words) or _is_person(page, start, end):
+    if not _is_told(words) or not _NO_SITES.isdisjoint(word.lower for word in words) or _is_titled(page, start, end):
         return False
     flags, known = vocabulary_of(page).flags, vocabulary_of(page).known
     if len(words) == 1 or all(word.text.isupper() for word in words):
         shouted = all(word.text.isupper() and _SHORTEST < len(word.text) <= _LONGEST for word in words)
         return shouted or not (known(words[0].lower) or flags(words[0].lower) & (CITY | REGION | FIRST | LAST))
-    return all(word.text[0].isupper() for word in words)
+    return True
 
 
 def _is_company(page: Page, start: int, end: int) -> bool:
     """Any capitalised word that is no person, ward or day: "works for Apple", "account with Chime"."""
     words = [word for word in page.words_of(start, end) if word.text[0].isupper()]
-    if not _is_told(words) or words[0].lower in _WARDS or _is_person(page, start, end):
+    if not _is_told(words) or words[0].lower in _NO_SITES or _is_titled(page, start, end):
         return False
     return not (words[0].text.isupper() and len(words[0].text) > _LONGEST and vocabulary_of(page).known(words[0].lower))
 
@@ -263,37 +94,19 @@ def _is_told(words: list[Word]) -> bool:
     return bool(words) and len(words[0].text) > 1 and any(word.lower.strip("x") for word in words)
 
 
-def _is_person(page: Page, start: int, end: int) -> bool:
-    flags = vocabulary_of(page).flags
-    words = page.words_of(start, end)
-    return bool(flags(words[0].lower) & TITLE) or (len(words) == 2 and flags(words[0].lower) & FIRST != 0)
+def _is_titled(page: Page, start: int, end: int) -> bool:
+    """A title comes first: it is a person, which other rules find."""
+    return vocabulary_of(page).flags(page.words_of(start, end)[0].lower) & TITLE != 0
 
 
 def _has_own_name(page: Page, start: int, end: int) -> bool:
     """The words before the ending hold one that is no opening of a sentence: "The Nursing Home" is none."""
     first = page.words_of(start, end)[0]
-    return first.lower not in _WARDS and (first.lower not in _OPENINGS)
+    return first.lower not in _NO_SITES and (first.lower not in _OPENINGS)
 
 
-_OPENINGS = frozenset(
-    [
-        "the",
-        "at",
-        "in",
-        "to",
-        "from",
-        "near",
-        "local",
-        "skilled",
-        "give",
-        "her",
-        "his",
-        "our",
-        "your",
-        "complex",
-        "care",
-        "home",
-        "case",
-        "pain",
-    ]
+_OPENINGS = words_in(
+    """
+    the at in to from near local skilled give her his our your complex care home case pain
+    """
 )

@@ -105,6 +105,7 @@ _NO_STREETS = frozenset(
 )
 _DIRECTIONS = frozenset(["n", "s", "e", "w", "ne", "nw", "se", "sw", "north", "south", "east", "west"])
 _ENDING = re.compile(_SMALL)
+_PAGE = re.compile(r"\d+ *\n\n")
 _CODES = re.compile(r"[A-Za-z]{0,3}\d{1,2}")
 
 
@@ -210,10 +211,10 @@ def _german() -> tuple[Rule, ...]:
 
 
 def _is_street(page: Page, start: int, end: int) -> bool:
-    """A house number is no part of a date or a number, and a street does not run over an empty line."""
+    """A house number is no part of a date or a number, and no number of a page above an empty line."""
     first, _ = page.widened(start, min(end, start + 1))
     code = page.shadow[first].isalpha() and _CODES.fullmatch(page.shadow, first, page.shadow.find(" ", first, end))
-    if code or "\n\n" in page.shadow[start:end]:
+    if code or _PAGE.match(page.shadow, start, end):
         return False
     return page.shadow[start - 1 : start] not in ("/", "-", ".", ":", "$")
 

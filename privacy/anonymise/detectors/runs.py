@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from privacy.anonymise.detectors.labelled import LabelledNames
-from privacy.anonymise.detectors.namesakes import Again
+from privacy.anonymise.detectors.namesakes import STARTERS, Again
 from privacy.anonymise.detectors.persons import read_persons
 from privacy.anonymise.detectors.rows import JOINERS, WORD_OF_ROW, telling_rows
 from privacy.anonymise.detectors.sites import protect_eponyms, read_long_places, read_organisations, read_places
@@ -35,14 +35,11 @@ from privacy.anonymise.detectors.vocabulary import (
     FACILITY_LOWER,
     MEDICAL_NOUNS,
     PARTICLES,
-    SENTENCE_STARTERS,
-    SPOKEN,
     WRITTEN_OUT,
 )
 from privacy.anonymise.kinds import Kind, Span
 from privacy.anonymise.page import Page, Word
 
-_SHORTEST_AGAIN = 3
 _LONGEST_RUN = 40
 """A longer run is read in parts: each part takes time that may grow with its square."""
 _CONTEXT = 40
@@ -277,11 +274,8 @@ def _adjacent(page: Stretch, index: int) -> bool:
     if gap not in (".", ". "):
         return False
     if left.lower in WRITTEN_OUT:  # "Thank you, Doctor. Do I need it?"
-        return right.lower.partition("'")[0] not in _STARTERS
+        return right.lower.partition("'")[0] not in STARTERS
     return len(left.text) == 1 or left.lower in ABBREVIATED
-
-
-_STARTERS = SENTENCE_STARTERS | SPOKEN
 
 
 class RunDetector:
@@ -317,7 +311,6 @@ class RunDetector:
                 continue
             for run in _runs_in(page, start, end):
                 _read(run)
-                again.names.update(_words_of_names(run))
                 yield from run.spans
                 yield from _beside_names(run, again)
                 if site is not None and run.spans and _in_town(page, site, run.spans[0]):
@@ -364,19 +357,9 @@ def _is_acronym(text: str) -> bool:
     return len(text) < 2 or (len(text) <= _ACRONYM and text.isupper())
 
 
-def _words_of_names(run: Run) -> Iterator[str]:
-    for span in run.spans:
-        if span.kind is Kind.NAME:
-            for word, marks in zip(run.words, run.marks, strict=True):
-                inside = span.start <= word.start and word.end <= span.end
-                if inside and len(word.text) >= _SHORTEST_AGAIN and not marks & KNOWN:
-                    yield word.lower
-
-
 def _beside_names(run: Run, again: Again) -> Iterator[Span]:
-    """The other half of names that a comma parts; names that are common words as well are remembered."""
+    """Names are remembered; the other half of those that a comma parts."""
     for span in run.spans:
         if span.kind is Kind.NAME:
-            if run.flags & KNOWN:
-                again.remember(span)
+            again.remember(span)
             yield from again.across_comma(span.start, span.end)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from privacy.anonymise.calendar_words import MES
 from privacy.anonymise.detectors.base import Rule, RuleDetector, rule
 from privacy.anonymise.detectors.vocabularies import vocabulary_of
 from privacy.anonymise.kinds import Kind
 from privacy.anonymise.page import Page
 
-_MES = r"(?:enero|febrero|marzo|abril|mayo|junio|julio|agosto|sep?tiembre|octubre|noviembre|diciembre)"
 _UP = r"(?:\p{Lu}[\pL\pM'-]{2,}|\p{Lu}[\pL\pMªº]{0,2}\.?)"
 _JOIN = r"(?:de|del|la|las|los|el|y|i|d'|l'|en|San|Sta\.|St\.)"
 _OF = r"(?:(?:de|del|la|las|los|el) ){0,2}"
@@ -89,10 +89,10 @@ def _dates() -> tuple[Rule, ...]:
     short = r"(?:ene|feb|mar|abr|may|jun|jul|ago|sept?|oct|nov|dic)\.?"
     before_year = r"(?:en|desde|hasta|año|el año|de|del|y|entre)"
     return (
-        rule(Kind.DATE, rf"(?i)\b(?:\d{{1,2}}(?:º)? (?:de )?)?{_MES}{of_year}\b"),
-        rule(Kind.DATE, rf"(?i)\b\d{{1,2}}[ -](?:de )?{_MES}\b(?:[ -](?:de(?:l)? )?\d{{2,4}}\b)?"),
+        rule(Kind.DATE, rf"(?i)\b(?:\d{{1,2}}(?:º)? (?:de )?)?{MES}{of_year}\b"),
+        rule(Kind.DATE, rf"(?i)\b\d{{1,2}}[ -](?:de )?{MES}\b(?:[ -](?:de(?:l)? )?\d{{2,4}}\b)?"),
         rule(Kind.DATE, rf"(?i)\b\d{{1,2}}[-/. ](?:de )?{short}[-/. ](?:de )?\d{{2,4}}\b|\b{short}[-/]\d{{2,4}}\b"),
-        rule(Kind.DATE, rf"(?i)\b(?:en|de|desde|hasta|durante|del mes de|mes de|pasado|el) ({_MES})\b", group=1),
+        rule(Kind.DATE, rf"(?i)\b(?:en|de|desde|hasta|durante|del mes de|mes de|pasado|el) ({MES})\b", group=1),
         rule(Kind.OTHER, rf"(?i)\b{before_year} ((?:19[3-9]|20[0-4])\d)\b", _is_year, group=1),
     )
 

@@ -46,8 +46,8 @@ def person_rules() -> RuleDetector:
                 _is_of_person,
                 group=1,
             ),
-            rule(Kind.SEX, r"(?:性别[:：]?\s?)([男女])", group=1),
-            rule(Kind.SEX, r"[,，、 ]([男女])(?:[,，、。性 ]|$)", group=1),
+            rule(Kind.SEX, r"(?:性别:?\s?)([男女])", group=1),
+            rule(Kind.SEX, r"[,、 ]([男女])(?:[,、。性 ]|$)", group=1),
             rule(
                 Kind.PROFESSION,
                 r"(?i)\b(?:works? as|worked as|working as|employed as|occupation\s?:|profession\s?:|job title\s?:|"
@@ -60,7 +60,7 @@ def person_rules() -> RuleDetector:
                 r"(?:una? )?([\pL]+(?: de [\pL]+)?)",
                 group=1,
             ),
-            rule(Kind.PROFESSION, r"职业[:：]?\s?(\p{Han}{2,6})", group=1),
+            rule(Kind.PROFESSION, r"职业:?\s?(\p{Han}{2,6})", group=1),
             rule(
                 Kind.PROFESSION,
                 rf"(?i)\b(?:retired|former|(?:he|she|patient|who|{_KIN})(?: is|'s| was) an?(?: retired| former)?) "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from privacy.anonymise.calendar_words import MONTH_OF_EN
 from privacy.anonymise.detectors.measured import is_measured
 from privacy.anonymise.lexicon import COMMON_WORDS, FIRST_NAMES, LAST_NAMES, PROTECTED
 
@@ -13,26 +14,24 @@ def words_in(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_words = words_in
-
-
-TITLES = _words(
+TITLES = words_in(
     """
     dr drs mr mrs ms miss mx prof professor doctor doctora sr sra dra dres don doña dña dª señor señora rev sir dame
     """
 )
-SUFFIXES = _words("jr sr ii iii iv md phd do rn np pa dds esq")
-WRITTEN_OUT = _words("miss professor doctor doctora don doña señor señora sir dame")
-ABBREVIATED = TITLES | _words("st mt ft jr sr med hosp ctr univ gen")
-PARTICLES = _words(
+DEGREES = words_in("md phd do rn np pa dds esq")
+SUFFIXES = DEGREES | words_in("jr sr ii iii iv")
+WRITTEN_OUT = words_in("miss professor doctor doctora don doña señor señora sir dame")
+ABBREVIATED = TITLES | words_in("st mt ft jr sr med hosp ctr univ gen")
+PARTICLES = words_in(
     """
     de del della di da dos du la le van von der den ter ten bin ibn al el ben y e af av zu
     """
 )
-SAINTS = _words("st saint santa san mt mount")
-CONNECTORS = _words("of and for the & de del la y")
+SAINTS = words_in("st saint santa san mt mount")
+CONNECTORS = words_in("of and for the & de del la y")
 
-PERSON_CUES = _words(
+PERSON_CUES = words_in(
     """
     named name patient pt client customer nurse physician resident called son daughter wife husband mother
     father brother sister friend by hi hello dear thanks regards sincerely signed surgeon consultant therapist
@@ -41,13 +40,13 @@ PERSON_CUES = _words(
     llamado llamada supervisor rep rn np
     """
 )
-ROLES = _words("patient pt nurse supervisor rep rn np surgeon therapist midwife attending pharmacist counselor")
+ROLES = words_in("patient pt nurse supervisor rep rn np surgeon therapist midwife attending pharmacist counselor")
 """Cues that a name follows even where they have a capital themselves: "Nurse Quexley"."""
-AT_PLACE = _words("at")
-IN_PLACE = _words("in from near to visiting en")
+AT_PLACE = words_in("at")
+IN_PLACE = words_in("in from near to visiting en")
 
 # What makes the capitalised word before it an eponym, the name of a thing and not of a person.
-MEDICAL_NOUNS = _words(
+MEDICAL_NOUNS = words_in(
     """
     disease diseases syndrome syndromes disorder disorders score scores scale scales criteria criterion test
     tests sign signs reflex index stage staging classification class grade fracture fractures procedure
@@ -62,7 +61,7 @@ MEDICAL_NOUNS = _words(
     """
 )
 
-FACILITY_ENDS = _words(
+FACILITY_ENDS = words_in(
     """
     hospital hospitals clinic clinics infirmary hospice sanatorium pharmacy laboratory laboratories labs
     medical medicine health healthcare center centre institute university college school academy foundation
@@ -72,19 +71,19 @@ FACILITY_ENDS = _words(
     cardiology oncology surgery care rehab rehabilitation hosp ctr office practice club
     """
 )
-FACILITY_LOWER = _words(
+FACILITY_LOWER = words_in(
     """
     hospital hosp clinic facility office center centre campus branch bank med medical er
     """
 )
-_TOO_BROAD = _words(
+_TOO_BROAD = words_in(
     """
     general memorial med medicine surgery care department cardiology oncology pediatrics medical health union
     """
 )
 STRONG_ENDS = FACILITY_ENDS - _TOO_BROAD
 
-SENTENCE_STARTERS = _words(
+SENTENCE_STARTERS = words_in(
     """
     the a an in at is are was were did does do has have had can could should would will what when where which
     who how why my our your his her their its if and or but for with from to on by as after before since
@@ -93,7 +92,7 @@ SENTENCE_STARTERS = _words(
     she it they
     """
 )
-SPOKEN = _words(
+SPOKEN = words_in(
     """
     no nope nah yes yep yup yeah ok okay okey oh ah aha aw uh uhm um umm hm hmm mm mhm huh ha haha hi hey bye goodbye
     wow gosh please pardon thanks welcome sure right alright well true truthfully honestly guest lemme gonna wanna
@@ -104,20 +103,15 @@ SPOKEN = _words(
     """
 )
 """Small words that text written in sentences has in small letters, and transcripts of talk begin their lines with."""
-UNLISTED = _words(
+UNLISTED = words_in(
     """
     review reviews x-ray x-rays x-linked y-linked t-cell
     t-cells b-cell b-cells t-score z-score c-section d-dimer
     """
 )
 """Words that name no one and that the counted corpora do not have, or have as names alone."""
-MONTHS = _words(
-    """
-    january february march april may june july august september october november december jan feb mar apr jun
-    jul aug sep sept oct nov dec
-    """
-)
-DEMONYMS = _words(
+MONTHS = frozenset(MONTH_OF_EN)
+DEMONYMS = words_in(
     """
     african american americans hispanic latino latina latinx asian caucasian european indian native chinese
     mexican korean japanese filipino vietnamese arab jewish christian catholic muslim british french german
@@ -125,7 +119,7 @@ DEMONYMS = _words(
     thai god devil
     """
 )
-WEEKDAYS = _words("monday tuesday wednesday thursday friday saturday sunday")
+WEEKDAYS = words_in("monday tuesday wednesday thursday friday saturday sunday")
 _LISTED = (
     COMMON_WORDS | PROTECTED | SENTENCE_STARTERS | SPOKEN | UNLISTED | DEMONYMS | MONTHS | WEEKDAYS | MEDICAL_NOUNS
 )  # fmt: skip

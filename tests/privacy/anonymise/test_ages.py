@@ -16,6 +16,9 @@ OVER_89 = [
     ("turned one hundred and two", "hundred"), ("年龄：98", "98"), ("虚岁九十二", "九十二"),
     ("享年一百零二", "一百零二"),
     ("noventa y dos años", "noventa"), ("ciento dos años", "ciento"), ("born in 1928", "1928"), ("YOB 1930", "1930"),
+    ("mother died at 96 of a stroke", "96"), ("father died at 95 from MI", "95"), ("She is 95 with chest pain", "95"),
+    ("turned 95 yesterday", "95"), ("turned 94 today", "94"), ("He turned 100 in March", "100"),
+    ("died at 98 after a fall", "98"), ("Patient is 94 presenting with falls", "94"), ("Pt is 93 presents", "93"),
     ("b. 1931", "1931"), ("nacido en 1929", "1929"), ("生于1928年", "1928"), ("1929年出生", "1929"),
 ]  # fmt: skip
 
@@ -51,7 +54,8 @@ def test_other_numbers_stay(text: str) -> None:
     ("value", "years"),
     [("93", 93), ("90 days", 0), ("ninety-six", 96), ("one hundred and two", 102), ("nineties", 90), ("sixteen", 16),
      ("fiftieth", 50), ("ninety-first", 91), ("九十二", 92), ("一百零二", 102), ("十二", 12), ("noventa y dos", 92),
-     ("ciento dos", 102), ("elderly", None)],
+     ("ciento dos", 102), ("elderly", None), ("94 años y 6 meses", 94), ("94 years 3 months", 94), ("6 months", 0),
+     ("6 weeks, 94 years", 94), ("ninety-four years 3 months", 94)],
 )  # fmt: skip
 def test_the_years_of_an_age_in_digits_and_words(value: str, years: int | None) -> None:
     assert age_of(value) == years

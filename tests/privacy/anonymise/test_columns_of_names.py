@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from privacy.anonymise import Anonymiser, Kind, load_profile
@@ -44,6 +47,12 @@ def test_values_that_are_names_are_known_as_names(values: list[str]) -> None:
 )
 def test_values_that_resemble_names_are_no_names(values: list[str]) -> None:
     assert kind_of_values(values) is Kind.OTHER
+
+
+def test_a_long_word_is_read_in_linear_time() -> None:
+    """A pattern that tries every way to part the word would still be at it when the process is ended."""
+    script = "from privacy.anonymise.columns import kind_of_values; kind_of_values(['A' * 60])"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
 
 
 def test_towns_with_their_state_are_no_names() -> None:

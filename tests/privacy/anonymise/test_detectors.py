@@ -14,6 +14,9 @@ from tests.privacy.anonymise.tools import hidden, redact
     [
         ("mail a.b-c@d-e.example.org, ok", "mail [EMAIL], ok"),
         ("邮箱wang@qq.com联系", "邮箱[EMAIL]联系"),
+        ("mail nguyễn.anh@gmail.com", "mail [EMAIL]"),
+        ("mail mễ@gmail.com, anna@nguyễn.example", "mail [EMAIL], [EMAIL]"),
+        ("MRN 12ễ34567, ok", "MRN [RECORD_NUMBER], ok"),
         ("see https://a.example/p?q=1.", "see [URL]."),
         ("see www.example.co.uk/x now", "see [URL] now"),
         ("网址http://example.cn/病", "网址[URL]病"),

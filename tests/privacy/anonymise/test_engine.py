@@ -135,6 +135,14 @@ def test_an_overrun_inside_one_detector_is_seen_before_it_ends() -> None:
     assert clock.now < 600
 
 
+def test_an_overrun_while_the_text_is_written_is_seen_before_it_ends() -> None:
+    text = "1 " * 1_000
+    fixed = Fixed(*((start, start + 1, Kind.CARD) for start in range(0, len(text), 2)))
+    limits = Limits(budget_s=1_500.0, budget_per_mchar_s=0.0)
+    with pytest.raises(AnonymiseError, match="writing"):
+        Anonymiser(load_profile("pci"), None, limits=limits, clock=Ticking(), extra=[fixed]).redact(text)
+
+
 def test_a_text_over_the_limit_is_withheld_and_one_at_the_limit_is_not() -> None:
     anonymiser = Anonymiser(load_profile("strict"), None, limits=Limits(max_chars=10))
     assert anonymiser.redact("." * 10).text == "." * 10

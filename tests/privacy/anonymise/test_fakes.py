@@ -115,3 +115,10 @@ def test_odd_values_are_no_fault(kind: Kind, value: str) -> None:
 def test_organisations_keep_what_they_are() -> None:
     assert fake("Mercy Hospital", Kind.ORGANISATION).endswith(" Hospital")
     assert fake("招商银行", Kind.ORGANISATION).endswith("银行")
+
+
+@pytest.mark.parametrize("kind", [Kind.RECORD_NUMBER, Kind.PHONE, Kind.NAME])
+def test_a_value_of_more_than_1000_characters_has_no_surrogate(kind: Kind) -> None:
+    """Drawing a character for each takes time that grows with the square."""
+    assert surrogate("1" * 1_000, kind, KEY) is not None
+    assert surrogate("1" * 1_001, kind, KEY) is None

@@ -53,6 +53,13 @@ def test_a_surname_of_two_persons_is_neither() -> None:
     assert (text.count(anna), text.count(bob), text.count("[NAME-")) == (1, 1, 3)
 
 
+@pytest.mark.parametrize(("persons", "meant"), [(64, "Zoltan Quexley"), (65, "Z. Quexley")])
+def test_what_more_than_64_persons_could_be_is_nobodys(persons: int, meant: str) -> None:
+    """Looking through all of them for each name would take time that grows with the square."""
+    names = ["Zoltan Quexley", *(f"Ana{number} Quexley" for number in range(persons - 1))]
+    assert Identities((), names).of("Z. Quexley", Kind.NAME) == meant
+
+
 def test_a_value_that_two_columns_share_is_neither() -> None:
     own = [OwnValue("Zoltan Vexby", Kind.NAME), OwnValue("Anna Vexby", Kind.NAME)]
     identities = Identities(own)

@@ -43,6 +43,25 @@ def test_a_name_may_begin_with_any_capital_letter(name: str) -> None:
     assert redact(f"It was Dr. {name}, who came.") == "It was [NAME], who came."
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Prof. Quexley said that the prof came", "[NAME] said that the prof came"),
+        ("Mrs. Quexley met the mrs today", "[NAME] met the mrs today"),
+        ("Anna Quexley PhD, his phd thesis", "[NAME], his phd thesis"),
+        ("Dr. Anna Quexley DDS, saw dds", "[NAME], saw dds"),
+        ("Señora Quexley, la señora", "[NAME], la señora"),
+    ],
+)
+def test_a_title_and_a_degree_of_a_name_are_no_names_elsewhere(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+@pytest.mark.parametrize("name", ["Stauﬀer", "Griﬃn", "Rudolﬀ", "Coﬀey-Ngọc"])
+def test_letters_that_are_joined_are_letters_of_a_name(name: str) -> None:
+    assert redact(f"It was Mrs. {name}, who came.") == "It was [NAME], who came."
+
+
 def test_a_common_word_that_is_a_cued_name_stays_elsewhere() -> None:
     assert redact("Mr. Brown has brown sputum.") == "[NAME] has brown sputum."
 

@@ -8,6 +8,7 @@ import pytest
 
 from privacy.anonymise.detectors import base
 from privacy.anonymise.detectors.numbers import number_rules
+from privacy.anonymise.kinds import Kind, Span
 from privacy.anonymise.page import Page
 from tests.privacy.anonymise.tools import hidden, redact
 
@@ -80,6 +81,21 @@ def test_an_iban_is_found_in_one_piece_in_groups_and_in_small_letters(made: str)
 
 
 @pytest.mark.parametrize(
+    "example",  # of the IBAN registry, of every length
+    ["NO9386011117947", "BE68539007547034", "NL91ABNA0417164300", "SI56263300012039086", "AT611904300234573201",
+     "CH9300762011623852957", "GB29NWBK60161331926819", "AE070331234567890123456", "ES9121000418450200051332",
+     "PT50000201231234567890154", "TR330006100519786457841326", "FR1420041010050500013M02606",
+     "HU42117730161111101800000000", "BR1800360305000010009795493C1", "KW81CBKU0000000000001234560101",
+     "MT84MALT011000012345MTLCAST001S", "LC55HEMM000100010012001200023015", "RU0304452522540817810538091310419"],
+)  # fmt: skip
+def test_an_iban_ends_where_its_country_says_whatever_follows(example: str) -> None:
+    grouped = " ".join(example[index : index + 4] for index in range(0, len(example), 4))
+    for written in (example, grouped):
+        for after in (" by noon", " 12 times", ", then"):
+            assert Span(7, 7 + len(written), Kind.IBAN) in number_rules().find(Page(f"pay to {written}{after}"))
+
+
+@pytest.mark.parametrize(
     ("text", "found"),
     [
         ("ssn 123-45-6789", "123-45-6789"),
@@ -88,6 +104,7 @@ def test_an_iban_is_found_in_one_piece_in_groups_and_in_small_letters(made: str)
         ("NIE X-2482300-W", "X-2482300-W"),
         ("at 00:1B:44:11:3A:B7 now", "00:1B:44:11:3A:B7"),
         ("no. MRN-0012345", "MRN-0012345"),
+        ("GB29NWBK60161331926819 and he left", "GB29NWBK60161331926819"),
         ("ref #334455-AB", "#334455-AB"),
         ("统一代码91110000600037341L", "91110000600037341L"),
     ],

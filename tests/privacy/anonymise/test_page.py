@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privacy.anonymise.page import Page, compile_pattern
+from privacy.anonymise.page import LETTERS, Page, compile_pattern
 
 ANY = st.text(st.characters(exclude_categories=[]), max_size=60)
 
@@ -52,6 +53,11 @@ def test_invisible_characters_do_not_cut_an_identifier() -> None:
 def test_combining_marks_join_their_letter() -> None:
     assert Page("Jose\u0301 A").shadow == "José A"
     assert Page("\u0301a").shadow == " a"
+
+
+def test_every_letter_of_a_word_is_one_that_no_finding_cuts_off() -> None:
+    letters = re.findall(f"[{LETTERS}]", "".join(map(chr, range(0x10000))))
+    assert [letter for letter in letters if letter.isalnum() and Page(f"x{letter}").whole(0, 1)] == []
 
 
 def test_words_are_not_cut_out_of_chinese_text_with_their_neighbours() -> None:

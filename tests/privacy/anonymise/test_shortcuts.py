@@ -15,6 +15,7 @@ from privacy.anonymise.detectors import rows, standard_detectors
 from privacy.anonymise.detectors import runs as reader
 from privacy.anonymise.detectors.base import Rule, RuleDetector
 from privacy.anonymise.detectors.contacts import _REGIONS, _in_plan
+from privacy.anonymise.detectors.namesakes import Again
 from privacy.anonymise.detectors.vocabularies import _ENGLISH, _SPANISH, language_of, vocabulary_of
 from privacy.anonymise.kinds import Kind, Span
 from privacy.anonymise.page import _FEW, Page, _fold
@@ -75,8 +76,13 @@ def test_a_row_of_one_word_is_read_as_a_run_of_it_would_be(text: str) -> None:
             reader._read(run)
         assert [span for run in runs for span in run.spans] == [Span(start, end, kind)]
         assert not reader._idle(page, vocabulary_of(page), start, end)
-        again = {word for run in runs for word in reader._words_of_names(run)}
-        assert again == ({page.shadow[start:end].removesuffix("'s").lower()} if kind is Kind.NAME else set())
+        again = Again(page, vocabulary_of(page))
+        for span in (span for run in runs for span in run.spans if span.kind is Kind.NAME):
+            again.remember(span)
+        assert (again.names, again._forms) == (
+            ({page.shadow[start:end].removesuffix("'s").lower()} if kind is Kind.NAME else set()),
+            set(),
+        )
 
 
 def test_rows_of_one_word_are_decided_without_a_run_where_nothing_is_beside_them() -> None:

@@ -92,6 +92,7 @@ def test_a_name_of_two_letters_that_is_a_small_word_goes_after_a_title_alone() -
         ("姓名", "王小明", "王先生"),
         ("姓名", "欧阳小明", "欧阳女士"),
         ("姓名", "王小明", "老王"),
+        ("姓名", "欧阳明", "欧阳先生"),
     ],
 )
 def test_a_value_is_found_in_its_other_spelling(column: str, held: str, text: str) -> None:
@@ -109,6 +110,8 @@ def test_a_value_is_found_in_its_other_spelling(column: str, held: str, text: st
         ("address", "12 Quorl Street, home", "well at home"),
         ("email", "info@example.org", "the info desk"),
         ("姓名", "王小明", "肿块大小明显增大"),
+        ("姓名", "欧阳明", "明显"),
+        ("姓名", "欧阳明", "欧洲，太阳明显"),
         ("姓名", "王小明", "小王庄"[1:]),
     ],
 )

@@ -11,11 +11,20 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from learning.options import TaskKind
+from learning.options import Optimiser, TaskKind
 from protocol.job import Job
 
+RECIPE: dict[str, object] = {
+    "rounds": 10,
+    "local_epochs": 3.0,
+    "lot": 512,
+    "batch": 512,
+    "optimiser": Optimiser.SGD,
+    "learning_rate": 0.6,
+}
+"""How a new job trains its head: what serves privacy on the cached trunk (docs/privacy.md, "What was tried")."""
 _EXAMPLES: dict[TaskKind, dict[str, object]] = {
-    TaskKind.CLASSIFY: {"name": "my-first-job", "labels": ("negative", "positive")},
+    TaskKind.CLASSIFY: {"name": "my-first-job", "labels": ("negative", "positive"), **RECIPE},
     TaskKind.TAG: {"name": "my-first-tagger", "kind": TaskKind.TAG, "labels": ("NAME", "DATE")},
 }
 

@@ -9,11 +9,11 @@ import pytest
 from pydantic import BaseModel
 
 from learning.base import open_base
-from learning.options import TaskKind
+from learning.options import Optimiser, TaskKind
 from privacy.errors import ConfigError
 from protocol.job import Job, job_from_canonical, parse_job, read_job
 from protocol.plans import model_plan
-from protocol.template import job_template
+from protocol.template import RECIPE, job_template
 
 MINIMAL = 'name = "j"\n[task]\nlabels = ["a", "b"]\n'
 
@@ -49,11 +49,14 @@ def test_each_key_is_documented_and_in_the_template_with_its_comment(section, na
     assert " ".join(description.split()) in flat
 
 
-def test_the_template_is_a_job_with_the_default_of_every_key():
+def test_the_template_is_a_job_with_the_recipe_for_a_head_and_the_default_of_every_other_key():
     made = parse_job(job_template(), "template")
     plain = job().model_dump(mode="json")
     found = made.model_dump(mode="json")
     plain["name"], plain["task"]["labels"] = found["name"], found["task"]["labels"]
+    assert (made.training.lot, made.training.optimiser, made.privacy.clip) == (512, Optimiser.SGD, 1.0)
+    for section in ("federation", "training"):
+        plain[section] |= {name: found[section][name] for name in RECIPE if name in found[section]}
     assert found == plain
 
 

@@ -144,7 +144,7 @@ class Shelf:
     def _prepared(self, cell: Cell, name: str) -> Examples:
         job, path = job_of(cell), self._data / cell.data / f"{name}.csv"
         folder = make_private_dir(self._folder / f"{cell.data}-{name}")
-        held = whole_file(path, job, folder=folder, tables=make_private_dir(folder / "tables"))
+        held = whole_file(path, job, folder=folder)
         evaluator = Evaluator({"job": job.canonical(), "data": asdict(held), "cache": str(folder / "cache")})
         answer = evaluator.prepare({"part": HeldOut.TEST.value})
         if answer["hidden"]["withheld"]:

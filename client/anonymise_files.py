@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from learning.rows import Columns, Fault, Source
-from learning.storage import NO_ROOM
-from privacy.errors import ConfigError, DataError, DiskError
+from learning.storage import disk_fault
+from privacy.errors import ConfigError, DataError
 
 _BATCH_ROWS = 1_000
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -78,10 +78,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        if error.errno in NO_ROOM:
-            remedy = "make room, then run it again"
-            raise DiskError(f"{path}", expected="room for a new file", found=error.strerror, remedy=remedy) from None
-        raise ConfigError(f"{path}", expected="a place that can be written", found=error.strerror or "none") from None
+        unwritable = ConfigError(f"{path}", expected="a place that can be written", found=error.strerror or "none")
+        raise disk_fault(error, f"{path}") or unwritable from None
     os.close(handle)
     temporary = Path(name)
     try:

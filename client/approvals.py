@@ -8,7 +8,6 @@ decision acts, and the event log says who decided what before that.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from learning.locks import waited_for
 from learning.storage import make_private_dir, write_json
 from privacy.errors import ConfigError, PolicyRefusal
 from protocol.job import Job, job_from_canonical
@@ -142,8 +142,7 @@ class Approvals:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with (make_private_dir(self._folder) / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with waited_for(make_private_dir(self._folder) / "lock"):
             yield
 
 

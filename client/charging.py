@@ -10,8 +10,8 @@ Where sums carry noise each masked input is charged as well, for the site as a w
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,8 @@ from privacy.dp import (
     check_release,
     site_epsilon,
 )
-from privacy.errors import ConfigError
+from privacy.dp.chain import Finding
+from privacy.errors import BudgetError, ConfigError
 from protocol.job import Job
 from protocol.messages import ARRAYS, Order, SpentOnSums
 from protocol.payload import record_arrays
@@ -157,9 +158,9 @@ def _paid_release(site: Site, asked: AskedRound, request: Request, ledger: Ledge
     """The open release where it is what is asked for and its charge stands; else the round is charged, then begun."""
     charges = ledger.charges()
     release = opened.read()
-    if release is not None and not _is_paid(release, charges):
-        ledger.refuse_unpaid(release.request.run, release.request.round)
-    if release is not None and release.answers(request, charges):
+    if release is not None and not release.is_paid(charges):
+        ledger.refuse_beside(_unpaid(release))
+    if release is not None and release.answers(request):
         return release
     of_run = [c for c in charges if c.run_id == request.run and not c.whole_site]
     _tell_of_a_gap(request, max((c.round for c in of_run), default=0))
@@ -180,17 +181,17 @@ def _attempt_at(request: Request, number: int) -> Attempt:
     )
 
 
-def _is_paid(release: Release, charges: Sequence[Charge]) -> bool:
-    """Whether the charge of the open release is there: it was written first, so only a loss explains none."""
-    asked = release.request
-    paid = (asked.data_set, asked.run, asked.round, release.attempt)
-    return any(charge.attempt_key() == paid and charge.plan_digest == asked.plan for charge in charges)
+def _unpaid(release: Release) -> str:
+    """What an open release without its charge tells: the charge was written first, so only a loss explains none."""
+    return Finding.UNPAID.text(release.request.round, release.request.run)
 
 
 def accept_loss(home: Path) -> Accepted:
-    """Go on with a ledger that is not whole; the charge of the open release counts, where its run's plan is there.
+    """Go on with a ledger that is not whole, or that lacks the charge of the open release. That charge counts, where
+    its run's plan is there.
 
-    A release whose charge nobody knows any more is over: its secret goes. Raises: as `Ledger.accept_loss`.
+    A release whose charge nobody knows any more is over: its secret goes, last of all, so that an acceptance which was
+    cut short before is made again. Raises: as `Ledger.accept_loss`.
     """
     ledger = Ledger.of_site(home)
     try:
@@ -199,23 +200,31 @@ def accept_loss(home: Path) -> Accepted:
         return ledger.accept_loss()
     opened = site.release()
     release = opened.read()
-    paid = _charge_of(site, release) if release is not None else None
-    accepted = ledger.accept_loss(() if paid is None else (paid,))
-    if release is not None and not _is_paid(release, ledger.charges()):
+    if release is None or _is_paid(release, ledger):
+        return ledger.accept_loss()
+    known = _charge_of(site, release)
+    accepted = ledger.accept_loss(() if known is None else (known,), beside=_unpaid(release))
+    if not release.is_paid(ledger.charges()):
         opened.over(release.request.run, release.request.round)
     return accepted
 
 
+def _is_paid(release: Release, ledger: Ledger) -> bool:
+    """Whether a ledger that is whole holds the charge of a release."""
+    with suppress(BudgetError):
+        return release.is_paid(ledger.charges())
+    return False
+
+
 def _charge_of(site: Site, release: Release) -> Charge | None:
-    """The charge that paid for a release, from the plan of its run; None where that is not there any more."""
-    asked, stored = release.request, site.run(release.request.run).load("plan")
-    values = (stored or {}).get("plan")
-    if not isinstance(values, dict):
-        return None
-    plan = Plan.from_dict(values)
-    if plan.digest() != asked.plan:
-        return None
-    return charge_for(plan, _attempt_at(asked, release.attempt))
+    """The charge that paid for a release, from the plan of its run; None where that is gone, damaged or another."""
+    asked = release.request
+    with suppress(ConfigError):
+        values = (site.run(asked.run).load("plan") or {}).get("plan")
+        plan = Plan.from_dict(values if isinstance(values, dict) else {})
+        if plan.digest() == asked.plan:
+            return charge_for(plan, _attempt_at(asked, release.attempt))
+    return None
 
 
 def _tell_of_a_gap(request: Request, known: int) -> None:

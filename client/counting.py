@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from client.config import STATE_DIR, DataSection
+from client.config import DataSection
 from client.data import SPLIT_PURPOSE, columns_of, given_rows, own_columns
-from client.site import TABLES_DIR, open_site
+from client.site import open_site
 from learning.records import Table, open_table
 from learning.split import Part, split_units
 from protocol.job import Job
@@ -55,9 +55,8 @@ def count_records(home: Path, section: DataSection, job: Job | None) -> RecordCo
     columns = own_columns(section) if job is None else columns_of(job, section)
     if columns.spans is not None:  # a table has labels of whole texts or entities in them; a job asks for one of both
         columns = replace(columns, label=None)
-    cache = home / STATE_DIR / TABLES_DIR
     path = (home / section.path).resolve()
-    table = open_table(path, columns, cache_dir=cache, labels=None if job is None else job.task.labels)
+    table = open_table(path, columns, labels=None if job is None else job.task.labels)
     keys = table.unit_keys()
     return RecordCounts(
         columns=columns.named(),

@@ -15,7 +15,7 @@ from client.anonymise_keys import pseudonym_key
 from client.anonymise_options import extra_detectors
 from client.config import DataSection
 from client.policy import effective_profile
-from client.site import TABLES_DIR, Site
+from client.site import Site
 from learning.base import Base
 from learning.options import TaskKind
 from learning.prepare import Prepared, Recipe, Rows, StageProgress, prepare, profile_digest
@@ -129,7 +129,7 @@ def _loader(site: Site, job: Job, section: DataSection, path: Path, columns: Col
         if section.rows and part is not Part.TRAIN:
             remedy = "take `rows` out of site.toml, so that the job's split holds"
             raise DataError("the data set", expected="a part to test on", found="named training rows", remedy=remedy)
-        table = open_table(path, columns, cache_dir=site.state / TABLES_DIR, labels=job.task.labels)
+        table = open_table(path, columns, labels=job.task.labels)
         if section.rows:
             return table, given_rows(site.home / section.rows, len(table))
         parts = split_units(

@@ -21,6 +21,7 @@ from client.refusals import note_kept, told_of
 from client.sealing import FindSite
 from client.site import Site
 from learning.base import Base
+from learning.storage import disk_fault
 from privacy.dp import Plan
 from privacy.errors import CloisterError, ConfigError, ProtocolError, place_of
 from protocol.job import Job, job_from_canonical
@@ -65,7 +66,8 @@ def guard_mod(find_site: FindSite) -> Mod:
             return _refusal(site, message, error)
         except Exception as error:  # noqa: BLE001 (answered below; a foreign error's text may hold a record)
             _LOG.error("failed in %s", place_of(error))
-            return _refusal(site, message, error)
+            fault = disk_fault(error, "the site's disk") if isinstance(error, OSError) else None
+            return _refusal(site, message, fault or error)
 
     return mod
 

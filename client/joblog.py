@@ -29,7 +29,10 @@ _LOG = logging.getLogger("cloister.site")
 
 
 def note_taken(site: Site, job: Job, run: str, clock: Callable[[], float] = time.time) -> None:
-    """Note that a job is taken, once a run. Raises: SealError when the log takes no line: the job is not taken then."""
+    """Note that a job is taken, once a run.
+
+    Raises: SealError when the log was cut or changed, DiskError when the disk takes no line: the job is not taken then.
+    """
     said, digest = _said(site, run), job.digest()
     if said.get(TAKE) == digest:
         return

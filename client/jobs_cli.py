@@ -10,7 +10,7 @@ from typing import Any
 
 from client.config import EVENTS_FILE, STATE_DIR, read_site
 from privacy.errors import ConfigError
-from protocol.console import add_command, answer
+from protocol.console import add_command, answer, moment
 
 ADMINISTRATOR = "administrator"
 
@@ -42,7 +42,9 @@ def run_list(arguments: argparse.Namespace) -> int:
 
     config = read_site(arguments.dir)
     found = Approvals(arguments.dir / STATE_DIR).all()
-    lines = [f"{each.digest[:12]} {each.job.name}: {each.decision.value}, asked {_time(each.asked)}" for each in found]
+    lines = [
+        f"{each.digest[:12]} {each.job.name}: {each.decision.value}, asked {moment(each.asked)} UTC" for each in found
+    ]
     if not config.accept.approval:
         lines.append("accept.approval is false: jobs need no approval")
     values = {"approval": config.accept.approval, "jobs": [each.values() for each in found]}
@@ -114,7 +116,3 @@ def _decide(arguments: argparse.Namespace, decision: Any) -> int:
         noted()
     answer(arguments, request.values(), [f"{request.job.name} ({request.digest[:12]}): {decision.value}"])
     return 0
-
-
-def _time(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))

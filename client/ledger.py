@@ -134,15 +134,14 @@ class Ledger:
                 self._import()
             yield
 
-    def refuse_unpaid(self, run: str, number: int) -> NoReturn:
-        """Refuse to spend beside an open release whose charge is not here. Raises: BudgetError."""
-        raise _refusal(
-            self._path, Finding.UNPAID.text(number, run), f"restore the newest ledger; if there is none, {_ACCEPT}"
-        )
+    def refuse_beside(self, finding: str) -> NoReturn:
+        """Refuse to spend for what was found beside the ledger. Raises: BudgetError."""
+        raise _refusal(self._path, finding, f"restore the newest ledger; if there is none, {_ACCEPT}")
 
-    def accept_loss(self, paid: Sequence[Charge] = ()) -> Accepted:
+    def accept_loss(self, paid: Sequence[Charge] = (), *, beside: str | None = None) -> Accepted:
         """Go on with a ledger that is not whole: every charge that rows, head, witness or an older ledger still know
-        counts, and `paid`, those that are known to have been made from elsewhere.
+        counts, and `paid`, those that are known to have been made from elsewhere. `beside`: what else tells of a loss,
+        where the files of the ledger are whole by themselves.
 
         Where they disagree both count. The ledger begins anew with one row that says what was found; the files that
         were found are kept beside it.
@@ -156,7 +155,7 @@ class Ledger:
                     self._import()
             stored, now = self._read(), int(self._clock())
             readable = _readable(stored.rows)
-            finding = self._fault(stored) or examine_clock(stored.rows, now) or _unpaid(paid, readable)
+            finding = self._fault(stored) or examine_clock(stored.rows, now) or beside
             if finding is None:
                 raise ConfigError(f"{self._path}", expected="a ledger that is not whole", found="nothing amiss")
             known, witness = stored.head or EMPTY_HEAD, stored.witness or EMPTY_HEAD
@@ -178,6 +177,7 @@ class Ledger:
         if self._held:
             yield
             return
+        # Not `learning.locks`: readers share it, and its bytes say that a ledger was begun.
         with (self._folder / LOCK_FILE).open("a") as lock:
             fcntl.flock(lock, how)
             self._held = True
@@ -194,13 +194,17 @@ class Ledger:
         return stored
 
     def _fault(self, stored: _Stored) -> str | None:
+        return self._own_fault(stored) or self._fault_of_old(stored)
+
+    def _own_fault(self, stored: _Stored) -> str | None:
+        """What is wrong with rows, head and witness, whatever older ledger lies beside them."""
         if stored.unreadable:
             return Finding.UNREADABLE.text()
         if stored.head is None and self._head.exists():
             return Finding.HEAD_MISSING.text(stored.last.number)
-        fault = examine(stored.rows, stored.head) or self._fault_outside(stored)
-        if fault is not None or not self._old.exists():
-            return fault
+        return examine(stored.rows, stored.head) or self._fault_outside(stored)
+
+    def _fault_of_old(self, stored: _Stored) -> str | None:
         charges, damaged = self._old_charges()
         return Finding.OLD_LEDGER.text() if damaged or not set(charges) <= set(charges_of(stored.rows)) else None
 
@@ -210,7 +214,7 @@ class Ledger:
             return examine_witness(stored.rows, stored.witness)
         if self._witness is not None and self._witness.exists():
             return Finding.WITNESS_DAMAGED.text()
-        gone = not stored.rows and stored.head is None and not self._old.exists()
+        gone = not stored.rows and stored.head is None  # a first row that a crash cut off left the empty head
         return Finding.LOST.text() if gone and self._marked() else None
 
     def _marked(self) -> bool:
@@ -281,12 +285,15 @@ class Ledger:
         self._old.unlink(missing_ok=True)
 
     def _import(self) -> None:
-        """Take in a ledger of JSON lines, once: all its charges are one row, and the file gets another name."""
+        """Take in a ledger of JSON lines, once: all its charges are one row, and the file gets another name.
+
+        Only where there was no other ledger before: beside the signs of one that is gone it would make the loss look
+        whole.
+        """
         stored, (charges, damaged) = self._read(), self._old_charges()
         if damaged:
             raise _refusal(self._old, "a damaged line", f"restore the file; if there is none, {_ACCEPT}")
-        unknown = stored.head in (None, EMPTY_HEAD) and stored.witness is None
-        if charges and not stored.unreadable and not stored.rows and unknown:
+        if charges and not stored.rows and self._own_fault(stored) is None:
             row = next_row(EMPTY_HEAD, now=int(self._clock()), kind=RowKind.IMPORTED, charges=charges, note=OLD_FILE)
             self._commit(stored, row)
         self._whole()
@@ -311,11 +318,6 @@ def _head_in(path: Path) -> Head | None:
     with suppress(OSError, ConfigError):
         return Head.from_bytes(path.read_bytes())
     return None
-
-
-def _unpaid(paid: Sequence[Charge], charges: Sequence[Charge]) -> str | None:
-    missing = next((charge for charge in paid if charge not in charges), None)
-    return Finding.UNPAID.text(missing.round, missing.run_id) if missing is not None else None
 
 
 def _readable(rows: Sequence[Row]) -> list[Charge]:

@@ -10,7 +10,6 @@ again. The rules are in `privacy.dp.release`; here is only the storing.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.ledger_files import sync_folder
+from learning.locks import waited_for
 from learning.storage import make_private_dir, write_private
 from privacy.anonymise.vault import open_bytes, seal_bytes
 from privacy.content_hash import content_hash
@@ -48,8 +48,7 @@ class OpenRelease:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Nobody else reads or writes the release in here."""
-        with (make_private_dir(self._folder) / LOCK_FILE).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with waited_for(make_private_dir(self._folder) / LOCK_FILE):
             yield
 
     def read(self) -> Release | None:

@@ -13,7 +13,6 @@ attempt, and never lets an update out twice.
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 from collections.abc import Iterator, Mapping
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from learning.locks import waited_for
 from learning.storage import make_private_dir, write_private
 from privacy.errors import ProtocolError
 from privacy.secagg import History
@@ -60,8 +60,7 @@ class SecAggState:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Nobody else reads or writes this site's files in here: two messages at once would sign two sets."""
-        with self._lock.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with waited_for(self._lock):
             yield
 
     def history(self) -> History:

@@ -36,7 +36,7 @@ from learning.storage import make_private_dir, write_note, write_private
 from privacy.errors import ConfigError
 from privacy.sealing import Identity, PublicIdentity
 
-TABLES_DIR = "tables"
+_TABLES_DIR = "tables"
 """Below the state: where earlier releases wrote records in the clear."""
 
 
@@ -127,7 +127,7 @@ def open_site(home: Path) -> Site:
     Raises: ConfigError when a file is missing or malformed, or when others may read the keys.
     """
     config = read_site(home)
-    remove_copies(home / STATE_DIR / TABLES_DIR)
+    remove_copies(home / STATE_DIR / _TABLES_DIR)
     return Site(
         home=home,
         config=config,

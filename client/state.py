@@ -11,7 +11,6 @@ without the folder of keys opens nothing.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -20,8 +19,9 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from learning.locks import waited_for
 from learning.storage import make_private_dir, write_private
-from privacy.errors import SealError
+from privacy.errors import ConfigError, SealError
 from privacy.sealing import ReplayRule, SealContext, Unspent, Verdict
 
 PREKEYS_PURPOSE = "prekeys"
@@ -52,8 +52,7 @@ class RunState:
         Raises: SealError when it, or a later one, was acted on before; nothing is changed then.
         """
         path = self.folder / "replay"
-        with (self._folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with waited_for(self._folder / "lock"):
             rule, unspent = self._read()
             admission = rule.admit(context, root)
             if admission.verdict is Verdict.DUPLICATE:
@@ -67,9 +66,22 @@ class RunState:
         return self._read()[1]
 
     def load(self, name: str) -> dict[str, object] | None:
-        """A JSON value of this run, or None."""
+        """A JSON value of this run, or None. Raises: ConfigError for a file that this site did not write so."""
         path = self._folder / f"{name}.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            value = json.loads(path.read_bytes())
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise ConfigError(
+                f"a site's state of a run, its {name}",
+                expected="what it wrote",
+                found="a damaged file",
+                remedy="start a new run",
+            )
+        return value
 
     def store(self, name: str, value: dict[str, object]) -> None:
         """Keep a JSON value for this run."""

@@ -1,6 +1,6 @@
 """Locks of files that several processes share. The kernel lets go of one when its holder dies.
 
-No lock is inherited by a process that the holder starts: it ends with the holder, not with the holder's children.
+No lock is inherited by a program that the holder executes: it ends with the holder, not with the holder's children.
 """
 
 from __future__ import annotations

@@ -26,7 +26,6 @@ from datasets.table import InMemoryTable
 from numpy.typing import NDArray
 
 from learning.entities import Entity, read_entities
-from learning.leftovers import remove_copies
 from learning.rows import MAX_TEXT_CHARS, Columns, Fault, Row, Source
 from privacy.errors import ConfigError, DataError
 
@@ -110,13 +109,12 @@ class Table:
         return keys
 
 
-def open_table(path: Path, columns: Columns, *, cache_dir: Path, labels: Sequence[str] | None) -> Table:
+def open_table(path: Path, columns: Columns, *, labels: Sequence[str] | None) -> Table:
     """Check every row of a `.csv`, `.tsv`, `.jsonl` or `.parquet` file and open it as a `Table`.
 
     CSV and TSV: UTF-8 (a byte order mark is read over), a header line, RFC 4180 quoting with a comma or a tab. JSONL:
     one object a line; blank lines are passed over; null, missing and "" are the same. Numbers, booleans and dates
-    become strings; nested values of `linked` are spread over dotted names. `cache_dir`: where earlier releases wrote a
-    copy of the data; what one that was killed left there is removed, and nothing is written. `labels`: the job's, or
+    become strings; nested values of `linked` are spread over dotted names. Nothing is written. `labels`: the job's, or
     None to take those that are there.
 
     Raises: DataError when the file is missing, empty, of another kind, not UTF-8 or broken, when a column is missing,
@@ -125,17 +123,12 @@ def open_table(path: Path, columns: Columns, *, cache_dir: Path, labels: Sequenc
     Edge cases: a site that holds one of the job's labels only is no error.
     """
     _check_labels(labels, columns)
-    remove_copies(cache_dir)
     source = Source(path, columns)
     checker = _Checker(columns, labels)
     try:
         dataset = _held(checker.usable(source.rows()))
-    except UnicodeDecodeError:
+    except UnicodeDecodeError:  # bytes in the place of a string
         raise DataError(f"{path.name} is broken", expected="strings in UTF-8") from None
-    except pa.ArrowException:
-        raise DataError(f"{path.name} is broken", expected=f"a {path.suffix.lower()} file") from None
-    except OSError as error:
-        raise DataError(f"{path.name} could not be read", found=error.strerror) from None
     checker.refuse_faults(path.name)
     return checker.table(path.name, dataset)
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from privacy.errors import DataError
@@ -79,8 +81,8 @@ class Source:
     """The rows of one file, whatever its format, after its columns were found to be there.
 
     Raises: DataError when the file is missing, empty or of another kind; `rows` raises it when columns are missing
-    (ColumnsError) or of one name, and when the bytes are not UTF-8 or so broken that no later row can be told from the
-    next.
+    (ColumnsError) or of one name, when the file cannot be read, and when the bytes are not UTF-8 or so broken that no
+    later row can be told from the next.
     """
 
     def __init__(self, path: Path, columns: Columns) -> None:
@@ -98,7 +100,17 @@ class Source:
 
     def rows(self) -> Iterator[Row]:
         """Read the file once, from its start."""
-        return _READERS[self.path.suffix.lower()](self)
+        suffix = self.path.suffix.lower()
+        try:
+            yield from _READERS[suffix](self)
+        except UnicodeDecodeError:
+            raise DataError(f"{self.name} is broken", expected="strings in UTF-8") from None
+        except pa.ArrowException:
+            raise DataError(f"{self.name} is broken", expected=f"a {suffix} file") from None
+        except OSError as error:
+            if error.errno is None:  # Arrow's own, of a page that cannot be decoded
+                raise DataError(f"{self.name} is broken", expected=f"a {suffix} file") from None
+            raise DataError(f"{self.name} could not be read", found=os.strerror(error.errno)) from None
 
     def comma_separated(self) -> Iterator[Row]:
         return self._separated(",")

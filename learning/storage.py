@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from privacy.errors import ConfigError
+from privacy.errors import ConfigError, DiskError
 
 PRIVATE_DIR = 0o700
 PRIVATE_FILE = 0o600
@@ -18,6 +18,15 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """The disk is full, or a quota or a limit on the size of files has the same effect."""
 DISK_FAULTS = NO_ROOM | {errno.EIO}
 """The disk takes no more, or fails."""
+
+
+def disk_fault(error: OSError, place: str) -> DiskError | None:
+    """A full or failing disk as an error that says so, without the error's own text; None for any other error."""
+    if error.errno not in DISK_FAULTS:
+        return None
+    found = os.strerror(error.errno or 0)
+    remedy = "make room, or look after the disk"
+    return DiskError(place, expected="a disk that works and has room", found=found, remedy=remedy)
 
 
 def make_private_dir(path: Path) -> Path:

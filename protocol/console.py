@@ -14,11 +14,12 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from learning.storage import DISK_FAULTS
-from privacy.errors import CloisterError, ConfigError, DiskError
+from learning.storage import disk_fault
+from privacy.errors import CloisterError, ConfigError
 
 INTERRUPTED = 130
 LOOPBACK = "127.0.0.1"
@@ -75,13 +76,10 @@ def _fault_of(error: OSError) -> CloisterError | None:
     path = error.filename2 or error.filename  # of two, as when a file is renamed, the one that it was to become
     said = os.strerror(error.errno) if error.errno else ""
     place = os.fsdecode(path) if isinstance(path, (str, bytes)) else ""
-    if error.errno in DISK_FAULTS:
-        remedy = "make room, or look after the disk, then run it again"
-        return DiskError(place or "the disk", expected="a disk that works and has room", found=said, remedy=remedy)
     if error.errno in _PATHS and place:
         remedy = "check the path, and whether you may read and write there"
         return ConfigError(place, expected="a path that can be read or written", found=said, remedy=remedy)
-    return None
+    return disk_fault(error, place or "the disk")
 
 
 def answer(arguments: argparse.Namespace, values: Mapping[str, object], lines: Sequence[str]) -> None:
@@ -90,6 +88,11 @@ def answer(arguments: argparse.Namespace, values: Mapping[str, object], lines: S
         sys.stdout.write(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
     else:
         sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def moment(at: float) -> str:
+    """A moment, seconds since 1970, for a person: to the second, in UTC, without saying so."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ Source: hash-linked lines, Haber and Stornetta (1991); signed tree heads, RFC 69
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -21,8 +21,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from learning.storage import make_private_dir, write_private
-from privacy.errors import SealError
+from learning.locks import waited_for
+from learning.storage import DISK_FAULTS, make_private_dir, write_private
+from privacy.errors import DiskError
 from privacy.sealing import Identity, PublicIdentity
 from protocol.eventlines import (
     MAX_LINE_BYTES,
@@ -41,7 +42,7 @@ from protocol.eventlines import (
 __all__ = ["Detail", "Event", "EventLog", "FullError", "Head", "Verified", "read_events", "verify"]
 
 
-class FullError(SealError):
+class FullError(DiskError):
     """The disk takes no more. The log is as it was: the same event may be added when there is room."""
 
 
@@ -81,11 +82,11 @@ class EventLog:
         """Add an event; returns the new head.
 
         Raises: ConfigError for an action or a detail that is no plain value; SealError when the log was cut or changed
-        since the head was written, or when the disk takes no more. The log is as it was then.
+        since the head was written; FullError when the disk takes no more. The log is as it was then.
         """
         own = dict(details or {})
         check_event(action, own)
-        with self._locked():
+        with self._locked("room for an event"):
             before, whole = self._end()
             data, head = self._line(before, actor, action, subject, own)
             self._write(data, whole, head)
@@ -130,12 +131,12 @@ class EventLog:
             os.ftruncate(handle, whole)  # what a crash left of a line that nobody was told of
             try:
                 if os.pwrite(handle, data, whole) != len(data):
-                    raise OSError
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(handle)
                 write_private(_head_path(self.path), head.signed(self._identity))
             except OSError:
                 os.ftruncate(handle, whole)
-                raise FullError(f"{self.path}", expected="room for an event", found="none that is durable") from None
+                raise
         finally:
             os.close(handle)
 
@@ -146,10 +147,10 @@ class EventLog:
         All of it under one lock, and never without a log in its place: the old one gets its second name first, then the
         new line and the new head take the places of the old. Cut in between, by a crash or a full disk, the old log is
         where it was or nobody can append; the same again mends it, and its first event leads back to each file aside.
-        Raises: SealError when the disk takes no more.
+        Raises: FullError when the disk takes no more.
         """
         check_event(action, {})
-        with self._locked():
+        with self._locked("room for a log begun anew"):
             if not self.path.exists() and not _head_path(self.path).exists():
                 return None
             aside, digest = self._aside(), ""
@@ -158,15 +159,9 @@ class EventLog:
                     digest = hashlib.file_digest(stream, "sha256").hexdigest()
             details = {"before": aside.name, "sha256": digest}
             data, head = self._line(first_head(self._identity.public()), actor, action, subject, details)
-            try:
-                self._put_aside(aside)
-                write_private(self.path, data)
-                write_private(_head_path(self.path), head.signed(self._identity))
-            except OSError:
-                remedy = "make some, and do the same again"
-                raise SealError(
-                    f"{self.path}", expected="room for a log begun anew", found="none that is durable", remedy=remedy
-                ) from None
+            self._put_aside(aside)
+            write_private(self.path, data)
+            write_private(_head_path(self.path), head.signed(self._identity))
             return aside
 
     def _aside(self) -> Path:
@@ -189,13 +184,16 @@ class EventLog:
             write_private(_head_path(aside), _head_path(self.path).read_bytes())  # and it syncs the folder
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        handle = os.open(self.path.with_name(self.path.name + ".lock"), os.O_WRONLY | os.O_CREAT, 0o600)
+    def _locked(self, expected: str) -> Iterator[None]:
+        """One writer at a time. Raises: FullError where the disk takes no more of what is written in here."""
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+            with waited_for(self.path.with_name(self.path.name + ".lock")):
+                yield
+        except OSError as error:
+            if error.errno not in DISK_FAULTS:
+                raise
+            remedy = "make room, then do it again"
+            raise FullError(f"{self.path}", expected=expected, found="none that is durable", remedy=remedy) from None
 
 
 def verify(path: Path, public: PublicIdentity, noted: Head | None = None) -> Verified:

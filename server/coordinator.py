@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from learning.leftovers import remove_copies
 from learning.storage import make_private_dir, write_private
 from privacy.errors import ConfigError, DataError
 from privacy.sealing import Identity, PublicIdentity
@@ -113,11 +114,14 @@ class Coordinator:
     epoch: int = 0
 
     def held_out(self, job: Job, work: Path) -> HeldOutData:
-        """The held-out parts for a job; `work`: a private folder that lives as long as the run.
+        """The held-out parts for a job; `work`: a private folder that lives as long as the run. What an earlier release
+        left there of records in the clear is removed.
 
         Raises: ConfigError when none is named, or the job stops early and no rows are set aside for that; DataError
         when the file or the rows cannot be used.
         """
+        for tables in work.rglob("tables"):  # the run's own, and its worker's
+            remove_copies(tables)
         section = self.config.held_out
         settings = self.home / SETTINGS_FILE
         if not section.file:
@@ -126,7 +130,7 @@ class Coordinator:
         if not section.test_rows:
             if section.validation_rows:
                 raise ConfigError(f"{settings}: held_out.test_rows", expected="rows of its own", found="none")
-            return whole_file(path, job, folder=folder, tables=make_private_dir(work / "tables"))
+            return whole_file(path, job, folder=folder)
         parts = {HeldOut.TEST: _rows(self.home / section.test_rows)}
         if section.validation_rows:
             parts[HeldOut.VALIDATION] = _rows(self.home / section.validation_rows)

@@ -108,7 +108,6 @@ class Evaluator:
         table = open_table(
             Path(self._data["path"]),
             job_columns(self.job),
-            cache_dir=self._cache.parent / "tables",
             labels=self.job.task.labels,
         )
         return table, np.load(self._data["rows"][part], allow_pickle=False)

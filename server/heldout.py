@@ -18,13 +18,13 @@ __all__ = ["Rows", "job_columns", "store_parts", "whole_file"]
 Rows = NDArray[np.int64]
 
 
-def whole_file(path: Path, job: Job, *, folder: Path, tables: Path) -> HeldOutData:
+def whole_file(path: Path, job: Job, *, folder: Path) -> HeldOutData:
     """Every record of a file is held out: all of them are the test; with early stopping half of them stop the training.
 
-    `folder`: private, for the row positions. `tables`: private, for the file while it is counted.
+    `folder`: private, for the row positions.
     Raises: DataError when the file cannot be used, or is too small for its parts.
     """
-    table = open_table(path, job_columns(job), cache_dir=tables, labels=job.task.labels)
+    table = open_table(path, job_columns(job), labels=job.task.labels)
     everything = np.arange(len(table), dtype=np.int64)
     if not job.training.early_stopping_rounds:
         return store_parts(folder, path, {HeldOut.TEST: everything})

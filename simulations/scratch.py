@@ -52,6 +52,7 @@ def sweep(place: Path) -> None:
         try:
             if folder.is_symlink() or folder.lstat().st_uid != os.getuid():
                 continue
+            # Not `learning.locks`: never made here, never a link's, and removed while it is held.
             handle = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
         except OSError:
             continue  # no folder of a simulation's, or it is gone by now

@@ -89,11 +89,10 @@ def build(root: Path, question: Question, coordinator: Identity | None = None) -
             why = "secure aggregation"
             remedy = "a sum over fewer sites hides none of them; secagg.enabled = false sums in the clear"
         raise ConfigError("--sites", expected=f"at least {fewest}, for {why}", found=str(question.sites), remedy=remedy)
-    table_dir = make_private_dir(root / "tables")
     plan = parse_partition(question.partition)
-    table = open_table(question.data, job_columns(job), cache_dir=table_dir, labels=job.task.labels)
+    table = open_table(question.data, job_columns(job), labels=job.task.labels)
     train, held_out = _held_out(root, question, table)
-    column = _column(question, plan.name, table_dir) if isinstance(plan, ByColumn) else None
+    column = _column(question, plan.name) if isinstance(plan, ByColumn) else None
     keys = _keys(job, table)
     parts = partition_units(
         plan,
@@ -195,11 +194,11 @@ def _keys(job: Job, table: Table) -> Sequence[bytes]:
     return [str(row).encode() for row in range(len(table))]
 
 
-def _column(question: Question, name: str, table_dir: Path) -> list[str]:
+def _column(question: Question, name: str) -> list[str]:
     """The values of the column that a partition follows."""
     job = question.job
     columns = replace(job_columns(job), unit=None, linked=(name,))
-    table = open_table(question.data, columns, cache_dir=table_dir, labels=job.task.labels)
+    table = open_table(question.data, columns, labels=job.task.labels)
     return [table.linked(row).get(name, "") for row in range(len(table))]
 
 
@@ -215,6 +214,6 @@ def _held_out(root: Path, question: Question, table: Table) -> tuple[Rows, HeldO
     used = job.training.early_stopping_rounds or (job.federation.rollback_margin and len(aside))
     own = {HeldOut.VALIDATION: aside} if used else {}
     if question.test is not None:
-        return train, whole_file(question.test, job, folder=folder, tables=root / "tables")
+        return train, whole_file(question.test, job, folder=folder)
     own[HeldOut.TEST] = rows_of(parts, Part.TEST)
     return train, store_parts(folder, path, own)

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from client.config import EVENTS_FILE, STATE_DIR
-from learning.storage import DISK_FAULTS
-from privacy.errors import CloisterError, DiskError, NotRunningError
-from protocol.console import add_json, add_metrics_address, answer
+from privacy.errors import CloisterError, NotRunningError
+from protocol.console import add_json, add_metrics_address, answer, moment
 
 if TYPE_CHECKING:
     from client.link.daemon import Daemon
@@ -135,16 +134,9 @@ def start_beside(daemon: Daemon, work: Callable[[], None], name: str) -> threadi
 
 def noted_in(events: EventLog) -> Callable[[pb.Task, int], None]:
     """What notes an answer in the event log before it leaves. It raises DiskError where there is no room for that."""
-    from protocol.eventlog import FullError
 
     def sent(task: pb.Task, size: int) -> None:
-        try:
-            events.append("coordinator", "answer.send", task.run, {"kind": task.kind, "task": task.id, "bytes": size})
-        except (FullError, OSError) as error:
-            if isinstance(error, OSError) and error.errno not in DISK_FAULTS:
-                raise
-            expected, remedy = "room to note what leaves", "make room: the answer is kept and sent then"
-            raise DiskError("the event log", expected=expected, found="none", remedy=remedy) from None
+        events.append("coordinator", "answer.send", task.run, {"kind": task.kind, "task": task.id, "bytes": size})
 
     return sent
 
@@ -169,24 +161,21 @@ def run_status(arguments: argparse.Namespace) -> int:
             lines += _details(note, progress)
         else:
             lines = [
-                f"{lines[0]} (last seen {_time(note.seen)}, state then: {' '.join([note.state, note.why]).strip()})"
+                f"{lines[0]} (last seen {moment(note.seen)} UTC, "
+                f"state then: {' '.join([note.state, note.why]).strip()})"
             ]
     kept = last_kept(arguments.dir / STATE_DIR)
     if kept is not None:
         values["refused"] = {"code": kept.code, "reason": kept.reason, "at": kept.at}
-        lines.append(f"refused as `{kept.code}` at {_time(kept.at)}: {kept.reason}")
+        lines.append(f"refused as `{kept.code}` at {moment(kept.at)} UTC: {kept.reason}")
     answer(arguments, values, lines)
     return 0 if running else NotRunningError.exit_code
 
 
 def _details(note: Standing, progress: dict[str, Any] | None) -> list[str]:
     lines = [f"task {task[:8]}: {why}" for task, why in note.waiting.items()]
-    lines += [f"since {_time(note.at)} {note.why}".rstrip()]
+    lines += [f"since {moment(note.at)} UTC {note.why}".rstrip()]
     return lines + (["round {round}: {stage} {done}/{total}".format(**progress)] if progress else [])
-
-
-def _time(at: float) -> str:
-    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(at))} UTC"
 
 
 def _progress(path: Path) -> dict[str, Any] | None:

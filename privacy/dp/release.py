@@ -8,8 +8,8 @@ their difference, the bare difference of the gradients. Hence three rules, each 
 1. *Bound.* The key of the streams is derived from the stored secret and from all that the release is a function of:
    run, round, job, base, plan, starting model, data (`Release.key`). Where one of them differs the streams are
    independent, by the pseudo-randomness of HKDF, not by a comparison that somebody must remember to make.
-2. *Paid.* A secret stands beside the charge that paid for it. It is drawn after that charge is durable, and is resumed
-   only while the charge is on the ledger.
+2. *Paid.* A secret stands beside the charge that paid for it, and is drawn after that charge is durable. While the
+   charge is not on the ledger, which was set back or removed then, the site refuses every private round.
 3. *Once.* Before a result is handed on its digest is stored (`Release.finished`). What is computed again later under
    the same secret may leave only if it is the same, bit for bit; a machine that rounds otherwise is refused. So
    determinism is checked, not assumed.
@@ -72,12 +72,15 @@ class Release:
         """A release under a fresh secret of the operating system. Its charge is on the ledger before."""
         return cls(request=request, attempt=attempt, secret=secrets.token_bytes(KEY_BYTES))
 
-    def answers(self, request: Request, charges: Iterable[Charge]) -> bool:
-        """Whether a request asks for this release once more, and the charge that paid for it is on the ledger."""
-        paid = (request.data_set, request.run, request.round, self.attempt)
-        return self.request == request and any(
-            charge.attempt_key() == paid and charge.plan_digest == request.plan for charge in charges
-        )
+    def answers(self, request: Request) -> bool:
+        """Whether a request asks for this release once more."""
+        return self.request == request
+
+    def is_paid(self, charges: Iterable[Charge]) -> bool:
+        """Whether the charge that paid for this release is among a ledger's."""
+        asked = self.request
+        paid = (asked.data_set, asked.run, asked.round, self.attempt)
+        return any(charge.attempt_key() == paid and charge.plan_digest == asked.plan for charge in charges)
 
     def bound_to(self, data: str) -> Release:
         """The release of these examples. Raises: BudgetError where it is bound to others: they need one of their own.

@@ -12,7 +12,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote
 
-from privacy.errors import CloisterError, ProtocolError, SealError
+from privacy.errors import CloisterError, DiskError, ProtocolError, SealError
 from protocol.eventlog import Detail, EventLog
 
 MAX_CALLERS = 1024
@@ -87,7 +87,7 @@ class Refusals:
         details: dict[str, Detail] = {"reason": str(error)[:400], "unlogged_before": before}
         try:
             self._log.append(actor, f"{action}.refused", subject, details)
-        except SealError:  # a log that takes no more does not turn a refusal into something else
+        except (SealError, DiskError):  # a log that takes no more does not turn a refusal into something else
             with self._lock:
                 self._counts[UNLOGGABLE] += 1
 

@@ -6,10 +6,11 @@ import json
 import resource
 import signal
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +79,29 @@ def tamper(folder: Path, *statements: str) -> None:
 def edit_head(folder: Path, **changes: object) -> None:
     path = folder / "ledger.head"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+class Killed(BaseException):
+    """As if the process died here."""
+
+
+def die_at(patch: pytest.MonkeyPatch, step: int, *calls: tuple[Any, str]) -> Callable[[], bool]:
+    """Die before the n-th of these calls (owner and name), counted from 1; the answer tells whether it came to that."""
+    left = step
+
+    def deadly(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise Killed
+            return real(*arguments, **options)
+
+        return call
+
+    for owner, name in calls:
+        patch.setattr(owner, name, deadly(getattr(owner, name)))
+    return lambda: left <= 0
 
 
 @contextmanager

@@ -39,7 +39,7 @@ class Data:
         def load():  # type: ignore[no-untyped-def]
             self.loads += 1
             columns = Columns(text="text", label="label")
-            table = open_table(self.path, columns, cache_dir=self.folder / "tables", labels=("calm", "ill"))
+            table = open_table(self.path, columns, labels=("calm", "ill"))
             return table, np.arange(2)
 
         return prepare(load, self.recipe, anonymiser=lambda: Anonymiser(PROFILE, KEY), cache=self.cache, key=key)

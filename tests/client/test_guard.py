@@ -17,6 +17,7 @@ from learning.base import MINILM_SHA256, Base, find_base
 from privacy.errors import ConfigError, DataError, QuorumError, place_of
 from protocol.messages import OUTCOME
 from protocol.plans import base_of
+from tests.client.ledgers import no_file_grows_past
 from tests.client.lone import GRANTS_ONE, PRIVATE, SITE, joint, lone, outcome_of, state_of
 from tests.federation import Federation, job_of, records, write_records
 from tests.memory_grid import Way
@@ -279,6 +280,23 @@ def test_what_is_found_in_the_data_stays_at_the_site_and_one_sentence_leaves(tmp
     assert why in kept.reason and kept.code == "data"
     assert why in caplog.text  # and in the site's log
     assert why.encode() not in (federation.home(SITE) / "state" / "events.jsonl").read_bytes()
+
+
+def test_a_disk_that_fills_up_while_records_are_prepared_is_told_as_one(tmp_path, tiny_base):
+    """Else the round would be asked again, and its site's administrator would look for a defect."""
+    federation = lone(tmp_path, tiny_base, job={**PRIVATE, "privacy": {"enabled": False}})
+    write_records(federation.home(SITE) / "data.csv", records(seed=0) * 20)
+    federation.greet()
+    before = federation.files(SITE)
+    with no_file_grows_past(8192):  # the cache alone is larger
+        said = outcome_of(federation.ask_round(1, SITE))
+    assert (said.status, said.code) == ("refused", "data")
+    assert said.reason.startswith("the site's disk; expected a disk that works and has room; found File too large")
+    cached = {name for name in federation.files(SITE).keys() - before.keys() if name.startswith("state/cache/")}
+    assert not cached
+    assert outcome_of(federation.ask_round(1, SITE)).status == "done"
+    assert any(name.startswith("state/cache/") for name in federation.files(SITE))
+    assert last_kept(federation.site(SITE).state) is None  # what is told whole is not kept here as well
 
 
 def test_in_a_simulation_whose_asker_holds_the_records_the_reason_is_told(tmp_path, tiny_base):

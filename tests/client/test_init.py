@@ -12,12 +12,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from client.cli import main
 from client.config import read_site
 from client.init_command import rounded
-from privacy.errors import ConfigError
+from privacy.errors import ConfigError, DataError
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 60.0
@@ -127,6 +129,21 @@ def test_an_init_whose_answers_end_makes_nothing(tmp_path: Path, records: Path, 
     terminal.type("\x04")
     terminal.until("the end of the input")
     assert terminal.end()[0] == ConfigError.exit_code
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("name", ["no table", "a torn page"])
+def test_a_parquet_file_that_is_broken_is_named_and_nothing_is_made(
+    tmp_path: Path, terminals: list[Terminal], name: str
+) -> None:
+    data, home = tmp_path / "records.parquet", tmp_path / "site"
+    pq.write_table(pa.table({"text": ["some note"] * 5000}), data)
+    whole = data.read_bytes()
+    data.write_bytes(b"PAR1 some note" if name == "no table" else whole[:4] + bytes(56) + whole[60:])
+    terminals.append(terminal := Terminal(home, "--id", "h1", "--data", str(data)))
+    terminal.until("records.parquet is broken; expected a .parquet file")
+    assert terminal.end()[0] == DataError.exit_code
+    assert "Traceback" not in terminal.seen and "some note" not in terminal.seen
     assert not home.exists()
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 
 import pytest
 
+from client.admission import log_of
 from client.cli import main
 from client.joblog import REFUSE, TAKE
 from client.roster import APPROVE, approved, consider
@@ -14,6 +16,7 @@ from privacy.errors import QuorumError, SealError
 from privacy.secagg import Roster
 from protocol.eventlog import Event, read_events, verify
 from protocol.secagg import roster_text
+from tests.client.ledgers import no_file_grows_past
 from tests.client.lone import GRANTS_ONE, SITE, lone, outcome_of, state_of
 from tests.federation import RUN, Federation
 from tests.secagg.masked import masked
@@ -88,6 +91,28 @@ def test_a_job_that_the_log_takes_no_line_of_is_not_taken(tmp_path: Path, tiny_b
         outcome = outcome_of(federation.ask_round(1, SITE))
         assert (outcome.status, outcome.code) == ("refused", "seal")
     assert state_of(federation) == before and not federation.charges(SITE)
+
+
+def test_a_job_for_whose_line_the_disk_has_no_room_is_not_taken_and_the_disk_is_named(
+    tmp_path: Path, tiny_base: TinyBase
+) -> None:
+    federation = lone(tmp_path, tiny_base, grants=STRICT)
+    with pytest.raises(QuorumError):
+        federation.greet()
+    federation.grant(SITE, GRANTS_ONE)
+    site = federation.site(SITE)
+    for number in range(40):
+        log_of(site, site.identity, time.time).append("administrator", "job.approve", "job", {"note": f"{number:0300}"})
+    path = federation.home(SITE) / "state" / "events.jsonl"
+    before, size = path.read_bytes(), path.stat().st_size
+    assert size > 16384
+    with no_file_grows_past(size):
+        outcome = outcome_of(federation.ask_round(1, SITE))
+    assert (outcome.status, outcome.code) == ("refused", "data")
+    assert "room for an event" in outcome.reason and "make room" in outcome.reason
+    assert path.read_bytes() == before and not federation.charges(SITE)
+    assert outcome_of(federation.ask_round(1, SITE)).status == "done"
+    assert len(events(federation, TAKE)) == 1
 
 
 def test_a_log_that_takes_no_line_leaves_a_refusal_what_it_is(tmp_path: Path, tiny_base: TinyBase) -> None:

@@ -13,7 +13,7 @@ import pytest
 from client.ledger import Ledger
 from privacy.dp.chain import RowKind
 from privacy.errors import BudgetError, ConfigError, DiskError
-from tests.client.ledgers import Clock, charge, edit_head, files, ledger_with, put_back, tamper
+from tests.client.ledgers import Clock, Killed, charge, die_at, edit_head, files, ledger_with, put_back, tamper
 
 ALL = {charge(number) for number in range(1, 6)}
 
@@ -135,10 +135,6 @@ def test_a_whole_older_ledger_is_imported_and_needs_no_acceptance(tmp_path: Path
     assert [row.kind for row in ledger.rows()] == [RowKind.IMPORTED]
 
 
-class Killed(BaseException):
-    """As if the process died here."""
-
-
 @pytest.mark.parametrize("name", DAMAGES)
 @pytest.mark.parametrize("step", range(1, 13))
 def test_an_acceptance_killed_at_any_step_forgets_nothing(
@@ -147,27 +143,14 @@ def test_an_acceptance_killed_at_any_step_forgets_nothing(
     """Killed before its n-th call that changes the disk; what is then found is whole, or accepted again."""
     ledger = ledger_with(tmp_path, 5)
     DAMAGES[name][0](tmp_path)
-    left = step
-
-    def deadly(real):  # type: ignore[no-untyped-def]
-        def call(*arguments, **options):  # type: ignore[no-untyped-def]
-            nonlocal left
-            left -= 1
-            if left == 0:
-                raise Killed
-            return real(*arguments, **options)
-
-        return call
-
     with monkeypatch.context() as patch:
-        for owner, function in ((os, "link"), (os, "fsync"), (Path, "replace"), (Path, "unlink")):
-            patch.setattr(owner, function, deadly(getattr(owner, function)))
+        killed = die_at(patch, step, (os, "link"), (os, "fsync"), (Path, "replace"), (Path, "unlink"))
         try:
             ledger.accept_loss()
         except Killed:
             pass
         else:
-            assert left > 0
+            assert not killed()
     again = Ledger(tmp_path, Clock())
     try:
         again.charges()

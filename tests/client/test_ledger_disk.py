@@ -16,10 +16,21 @@ from pathlib import Path
 
 import pytest
 
+import client.ledger as ledger_module
 from client.ledger import Ledger
 from client.ledger_files import connect
 from privacy.errors import BudgetError, CloisterError, DiskError
-from tests.client.ledgers import CHARGE, Clock, charge, files, ledger_with, no_file_grows_past, refuse_to_spend
+from tests.client.ledgers import (
+    CHARGE,
+    Clock,
+    Killed,
+    charge,
+    die_at,
+    files,
+    ledger_with,
+    no_file_grows_past,
+    refuse_to_spend,
+)
 
 
 @pytest.mark.parametrize("rows", [1, 30])
@@ -303,6 +314,26 @@ def test_an_import_that_was_killed_before_the_renaming_is_finished(tmp_path: Pat
     ledger.append(charge(4))
     assert len(ledger.charges()) == 4
     assert not (tmp_path / "ledger.jsonl").exists()
+
+
+@pytest.mark.parametrize("step", range(1, 14))
+def test_an_import_killed_at_any_step_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Also between the mark in the lock and the row: a mark beside the empty head is no sign of a ledger removed."""
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "ledger.jsonl").write_text(json_lines(3))
+    with monkeypatch.context() as patch:
+        killed = die_at(patch, step, (os, "fsync"), (Path, "replace"), (ledger_module, "insert_row"))
+        try:
+            Ledger(state, Clock(), witness=tmp_path / "witness").charges()
+        except Killed:
+            pass
+        else:
+            assert not killed()
+    again = Ledger(state, Clock(), witness=tmp_path / "witness")
+    assert again.charges() == tuple(charge(number) for number in range(1, 4))
+    again.append(charge(4))
+    assert len(again.charges()) == 4 and not (state / "ledger.jsonl").exists()
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

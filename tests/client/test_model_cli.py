@@ -73,7 +73,7 @@ def unseen(federation: Federation) -> list[dict[str, str]]:
     """The rows of the site's test part, by the split's own function."""
     rows, site = records(seed=5, count=60), federation.site(SITE)
     columns = Columns(text="text", label="label")
-    table = open_table(site.home / "data.csv", columns, cache_dir=site.state / "tables", labels=LABELS)
+    table = open_table(site.home / "data.csv", columns, labels=LABELS)
     parts = split_units(table.unit_keys(), site.subkey(SPLIT_PURPOSE), validation=0.0, test=0.4)
     return [row for row, part in zip(rows, parts, strict=True) if part == Part.TEST]
 

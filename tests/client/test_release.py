@@ -1,10 +1,11 @@
 """A round asked for again: the same release to the same bytes at no new cost, or another one with its own noise."""
 
+import json
 import re
 import shutil
 import stat
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -130,6 +131,23 @@ def test_attack_a_ledger_that_was_removed_with_its_head_is_not_one_of_nothing_sp
         federation.charges(SITE)
 
 
+@pytest.mark.parametrize("name", ["the lock", "the witness", "all of it"])
+def test_attack_an_older_ledger_put_beside_one_that_was_removed_does_not_stand_for_it(federation, name):
+    """A backup of before holds the first charge alone: taken for the ledger, it would make the second one undone."""
+    asked(federation, 1)
+    (first,) = federation.charges(SITE)
+    asked(federation, 2)
+    for gone in (*LEDGER, *EVIDENCE[name]):
+        (federation.home(SITE) / gone).unlink()
+    (federation.home(SITE) / "state" / "ledger.jsonl").write_text(json.dumps(asdict(first)) + "\n")
+    for _ in range(2):
+        refused_as_lost(federation, 2)
+    with pytest.raises(BudgetError):
+        federation.charges(SITE)
+    accept_loss(federation.home(SITE))
+    assert attempts(federation)[0] == (1, 0)
+
+
 @pytest.mark.parametrize("kept", [1, 0], ids=["a backup", "nothing"])
 def test_attack_a_state_that_was_restored_or_removed_as_a_whole_is_found_by_the_witness_outside_of_it(federation, kept):
     state, early = federation.home(SITE) / "state", federation.root / "early"
@@ -162,16 +180,71 @@ def test_an_acceptance_counts_the_charge_of_the_open_release_again(federation):
     assert one.tobytes() == asked(federation, 2).tobytes()
 
 
-def test_a_release_whose_charge_nobody_can_tell_any_more_is_over_with_an_acceptance(federation):
+def plan_file(federation):
+    (found,) = (federation.home(SITE) / "state" / "runs").glob("*/plan.json")
+    return found
+
+
+PLANS = {
+    "gone": None,
+    "cut": lambda data: data[:20],
+    "no object": lambda data: b"[1]",
+    "no plan": lambda data: b'{"plan": {"a": 1}}',
+    "another plan": lambda data: data.replace(b'"spare_rounds": 4', b'"spare_rounds": 5'),
+}
+
+
+@pytest.mark.parametrize("lock", ["the lock there", "the lock gone"])
+@pytest.mark.parametrize("name", PLANS)
+def test_a_release_whose_charge_nobody_can_tell_any_more_is_over_with_an_acceptance(federation, name, lock):
     asked(federation, 1)
-    for gone in (*LEDGER, "ledger.witness"):
+    for gone in (*LEDGER, *EVIDENCE["the open release"][lock == "the lock there" :]):
         (federation.home(SITE) / gone).unlink()
-    for plan in (federation.home(SITE) / "state" / "runs").glob("*/plan.json"):
+    plan = plan_file(federation)
+    whole, damage = plan.read_bytes(), PLANS[name]
+    if damage is None:
         plan.unlink()
-    assert "no ledger" in accept_loss(federation.home(SITE)).finding
+    else:
+        plan.write_bytes(damage(whole))
+        assert plan.read_bytes() != whole
+    finding = "no ledger" if lock == "the lock there" else "round 1 of run run-1, whose charge is not on the ledger"
+    assert finding in accept_loss(federation.home(SITE)).finding
+    assert opened(federation).read() is None
+    plan.write_bytes(whole)
+    asked(federation, 1)
+    assert attempts(federation) == [(1, 0)]
+
+
+def test_an_acceptance_that_was_killed_before_the_release_was_over_is_made_again(federation, monkeypatch):
+    asked(federation, 1)
+    for gone in (*LEDGER, *EVIDENCE["the open release"]):
+        (federation.home(SITE) / gone).unlink()
+    plan_file(federation).unlink()
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_args):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(OpenRelease, "over", die)
+        accept_loss(federation.home(SITE))
+    assert opened(federation).read() is not None
+    refused_as_lost(federation, 1)
+    plan_file(federation).unlink()  # the round that was refused has agreed on one again
+    accept_loss(federation.home(SITE))
     assert opened(federation).read() is None
     asked(federation, 1)
     assert attempts(federation) == [(1, 0)]
+
+
+def test_a_run_whose_plan_is_damaged_is_refused_with_what_to_do(federation):
+    plan_file(federation).write_bytes(b"{")
+    said = outcome_of(federation.ask_round(1, SITE))
+    assert (said.status, said.code) == ("refused", "config")
+    assert "damaged" in said.reason and "start a new run" in said.reason
+    assert attempts(federation) == []
 
 
 def test_a_site_that_never_spent_has_nothing_to_accept_and_spends(federation):
@@ -183,6 +256,8 @@ def test_a_site_that_never_spent_has_nothing_to_accept_and_spends(federation):
         accept_loss(federation.home(SITE))
     asked(federation, 1)
     assert attempts(federation) == [(1, 0)]
+    with pytest.raises(ConfigError, match="nothing amiss"):  # and a release that is paid for is no loss
+        accept_loss(federation.home(SITE))
 
 
 def test_a_ledger_of_a_release_that_kept_no_witness_is_taken_and_gets_one(federation):

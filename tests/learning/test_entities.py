@@ -64,7 +64,7 @@ def test_a_bad_row_is_named_by_number_and_never_shown(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     with pytest.raises(DataError, match=r"a span that is not in the text in row 2") as caught:
-        open_table(path, Columns(text="text", label=None, spans="spans"), cache_dir=tmp_path / "t", labels=list(KINDS))
+        open_table(path, Columns(text="text", label=None, spans="spans"), labels=list(KINDS))
     assert "Quexley" not in str(caught.value)
     assert "70" not in str(caught.value)
 
@@ -74,7 +74,7 @@ def test_a_table_gives_entities_back_and_searches_no_text_for_them(tmp_path: Pat
     cell = json.dumps([span(10, 15, "DATE"), span(0, 8)]).replace('"', '""')
     path.write_text(f'id,text,spans\n7,"{TEXT}","{cell}"\n', encoding="utf-8")
     columns = Columns(text="text", label=None, spans="spans")
-    table = open_table(path, columns, cache_dir=tmp_path / "t", labels=list(KINDS))
+    table = open_table(path, columns, labels=list(KINDS))
     assert table.has_entities
     assert table.entities(0) == (Entity(0, 8, 0), Entity(10, 15, 1))
     assert table.linked(0) == {"id": "7"}  # the spans are no identifier of the record

@@ -50,7 +50,7 @@ def load(tmp_path: Path) -> Callable[..., Rows]:
         with path.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("pid", "name", "label", "text"), *rows])
         columns = Columns(text="text", label="label", unit=unit, linked=("name",))
-        table = open_table(path, columns, cache_dir=tmp_path / "tables", labels=("calm", "ill"))
+        table = open_table(path, columns, labels=("calm", "ill"))
         return table, np.array(range(len(rows)) if chosen is None else chosen, dtype=np.int64)
 
     return opened
@@ -263,7 +263,7 @@ def test_marked_entities_move_with_their_text_through_anonymisation(base: Base, 
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"name": "Delta", "text": text, "spans": spans}), encoding="utf-8")
     columns = Columns(text="text", label=None, linked=("name",), spans="spans")
-    table = open_table(path, columns, cache_dir=tmp_path / "t", labels=("WHO", "MAIL", "ORGAN"))
+    table = open_table(path, columns, labels=("WHO", "MAIL", "ORGAN"))
     recipe = Recipe(source="s", profile="p", base=base, max_tokens=64, vectors=False, task=TaskKind.TAG)
     made = prepare(
         lambda: (table, np.arange(1)), recipe, anonymiser=lambda: Anonymiser(PROFILE, KEY), cache=tmp_path / "c"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -101,9 +102,41 @@ def test_a_sites_page_has_what_its_ledger_says_for_each_data_set(tmp_path: Path,
     assert spent == pytest.approx(joint(federation.charges(SITE), delta), rel=0.02) and spent > 0
     page = page_of(Counters(prefix="s", gauges=gauges))
     assert f's_epsilon_spent{{of="{data}"}} {spent}' in page and f's_epsilon_limit{{of="{data}"}}' in page
-    (home / "state" / "ledger.sqlite").write_bytes(b"not a database")
-    head = home / "state" / "ledger.head"
-    head.write_bytes(head.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("state/ledger.sqlite", b"not a database"),
+        ("state/ledger.head", b"{"),
+        ("ledger.witness", b"{"),
+        ("state/ledger.jsonl", b"{"),
+    ],
+)
+def test_a_ledger_that_is_damaged_shows_on_the_page_and_one_that_is_restored_too(
+    tmp_path: Path, tiny_base: TinyBase, name: str, damage: bytes
+) -> None:
+    federation = lone(tmp_path, tiny_base)
+    federation.greet()
+    federation.ask_round(1, SITE)
+    gauges, path, moment = EpsilonGauges(federation.home(SITE)), federation.home(SITE) / name, 1_800_000_000
+    whole, data = gauges(), path.read_bytes() if path.exists() else None
+    path.write_bytes(damage)
+    os.utime(path, (moment, moment))
+    assert gauges() == {LEDGER_OK: 0.0}
+    if data is None:
+        path.unlink()
+    else:  # and its time tells nothing of that
+        path.write_bytes(data)
+        os.utime(path, (moment, moment))
+    assert gauges() == whole and whole[LEDGER_OK] == 1.0
+
+
+def test_a_lock_that_tells_of_a_ledger_that_is_gone_shows_on_the_page(tmp_path: Path, tiny_base: TinyBase) -> None:
+    home = lone(tmp_path, tiny_base).home(SITE)
+    gauges = EpsilonGauges(home)
+    assert gauges()[LEDGER_OK] == 1.0
+    (home / "state" / "ledger.lock").write_bytes(b"begun\n")
     assert gauges() == {LEDGER_OK: 0.0}
 
 

@@ -52,7 +52,7 @@ MORE: list[tuple[str, str, str]] = [
     ("client/secagg.py", "        headroom_bits=settings.headroom_bits,\n", ""),
     ("client/secagg.py", "        honest_share=settings.honest_share,\n", ""),
     ("client/secagg_state.py", "        self._machine.unlink(missing_ok=True)\n", ""),
-    ("client/secagg_state.py", "            fcntl.flock(lock, fcntl.LOCK_EX)\n", ""),
+    ("client/secagg_state.py", "        with waited_for(self._lock):\n            yield\n", "        yield\n"),
     ("client/secagg_state.py", "        self.forget()\n", ""),
     (
         "client/secagg_state.py",

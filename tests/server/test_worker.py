@@ -48,6 +48,6 @@ def test_held_out_data_without_a_named_column_is_the_datas_fault_on_both_sides(t
     """Its own type is of the floor that reads tables, which the other process need not know."""
     (tmp_path / "held.csv").write_text("text,other\na,b\n")
     with pytest.raises(DataError, match="lacks columns") as raised:
-        open_table(tmp_path / "held.csv", Columns(text="text", label="label"), cache_dir=tmp_path / "c", labels=None)
+        open_table(tmp_path / "held.csv", Columns(text="text", label="label"), labels=None)
     found = come_back(raised.value)
     assert (type(found), found.exit_code, str(found)) == (DataError, 3, str(raised.value))

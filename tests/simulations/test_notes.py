@@ -226,7 +226,7 @@ def test_files_hold_the_columns_and_nothing_of_what_was_planted(tmp_path: Path) 
 def test_a_site_can_open_what_was_written(tmp_path: Path) -> None:
     write_csv(NOTES, tmp_path / "a.csv")
     columns = Columns(text="text", label="department", unit="patient_id")
-    table = open_table(tmp_path / "a.csv", columns, cache_dir=tmp_path / "cache", labels=None)
+    table = open_table(tmp_path / "a.csv", columns, labels=None)
     assert table.labels == tuple(sorted(DEPARTMENTS))
     assert table.texts([7]) == [NOTES[7].text]
     assert set(table.linked(0)) == {"patient_id", "name", "mrn", "phone", "address", "dob", "hospital"}

@@ -17,7 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 
-from privacy.errors import ConfigError, SealError
+from privacy.errors import ConfigError, DiskError, SealError
 from privacy.sealing import Identity
 from protocol import eventlog
 from protocol.eventlines import MAX_DETAIL_CHARS, MAX_LINE_BYTES
@@ -283,7 +283,7 @@ def test_a_disk_that_is_full_adds_nothing(log: EventLog, identity: Identity, mon
     before = log.path.read_bytes(), head_file(log).read_bytes()
     real = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda handle, data, at: real(handle, data[: len(data) // 2], at))
-    with pytest.raises(SealError, match="room"):
+    with pytest.raises(DiskError, match="room"):
         log.append("operator", "job.stop", "job-1")
     monkeypatch.undo()
     assert (log.path.read_bytes(), head_file(log).read_bytes()) == before
@@ -292,7 +292,7 @@ def test_a_disk_that_is_full_adds_nothing(log: EventLog, identity: Identity, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(SealError, match="room"):
+    with pytest.raises(DiskError, match="room"):
         log.append("operator", "job.stop", "job-1")
     monkeypatch.undo()
     assert (log.path.read_bytes(), head_file(log).read_bytes()) == before
@@ -411,7 +411,7 @@ def test_a_log_begun_anew_that_is_cut_takes_no_stranger_s_event_and_the_same_aga
     between, after = (EventLog(log.path, Identity.generate(), clock=lambda: 1.0) for _ in range(2))
     with monkeypatch.context() as patch:
         cut_at(step, OSError(28, "No space left on device") if full else Killed(), patch)
-        with pytest.raises(SealError if full else Killed, match="room" if full else None):
+        with pytest.raises(DiskError if full else Killed, match="room" if full else None):
             between.begin_anew("administrator", "keys.rotate", "ward-7")
     files = {path.name: path.read_bytes() for path in log.path.parent.glob("*.jsonl*")}
     for writer in (between, *([log] if step == 3 else [])):

@@ -77,12 +77,16 @@ def test_what_is_computed_again_must_be_the_same_bytes() -> None:
         finished.finished(DATA)
 
 
-def test_a_release_is_resumed_only_for_the_same_request_while_its_charge_is_on_the_ledger() -> None:
-    assert RELEASE.answers(REQUEST, [CHARGE])
-    assert not any(RELEASE.answers(other.request, [CHARGE]) for other in OTHERS[: len(fields(Request))])
-    assert not RELEASE.answers(REQUEST, [])
+def test_a_release_is_resumed_only_for_the_same_request() -> None:
+    assert RELEASE.answers(REQUEST)
+    assert not any(RELEASE.answers(other.request) for other in OTHERS[: len(fields(Request))])
+
+
+def test_a_release_is_paid_by_its_own_charge_and_no_other() -> None:
+    assert RELEASE.is_paid([CHARGE])
+    assert not RELEASE.is_paid([])
     for change in ({"attempt": 0}, {"round": 2}, {"run_id": "r"}, {"dataset_id": "d"}, {"plan_digest": "p"}):
-        assert not RELEASE.answers(REQUEST, [replace(CHARGE, **change)])
+        assert not RELEASE.is_paid([replace(CHARGE, **change)])
 
 
 def test_secrets_are_fresh_and_shown_nowhere() -> None:

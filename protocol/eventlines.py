@@ -22,6 +22,8 @@ MAX_LINE_BYTES, MAX_DETAIL_CHARS, MAX_SEQ = 16384, 512, 2**63 - 1
 _LINE_LABEL, _SIGN_LABEL, _HEAD_LABEL, _FIRST_LABEL = (
     f"cloister/v1/event-{part}".encode() for part in ("line", "signature", "head", "first")
 )
+_TIMES = (-62135596800.0, 253402300800.0)
+"""The years 1 to 9999: what a date can say."""
 _WORD = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _EVENT_KEYS = ["seq", "time", "actor", "action", "subject", "details"]
 _HEX_SIGNATURE, _HEX_HASH = re.compile(r"[0-9a-f]{128}"), re.compile(r"[0-9a-f]{64}")
@@ -114,6 +116,7 @@ class Line:
             if not (_HEX_HASH.fullmatch(value["previous"]) and _HEX_SIGNATURE.fullmatch(value["signature"])):
                 raise ValueError
             event = Event(**{key: value[key] for key in _EVENT_KEYS})
+            _check_kinds(event)
             previous, signature = bytes.fromhex(value["previous"]), bytes.fromhex(value["signature"])
             line = cls(event=event, previous=previous, signature=signature)
             same = line.to_bytes() == data
@@ -177,6 +180,14 @@ def broken(where: object, expected: str, found: str) -> SealError:
     """A log that does not hold."""
     remedy = "keep log and head as evidence, and move them away to go on"
     return SealError(f"{where}", expected=expected, found=found, remedy=remedy)
+
+
+def _check_kinds(event: Event) -> None:
+    """Raises: ValueError for an event whose own fields are of other kinds than any writer's."""
+    words = all(isinstance(each, str) for each in (event.actor, event.action, event.subject))
+    numbers = type(event.seq) is int and type(event.time) in (int, float)
+    if not (words and numbers and _TIMES[0] <= event.time < _TIMES[1]):
+        raise ValueError
 
 
 def _body(event: Event, previous: bytes) -> bytes:

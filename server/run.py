@@ -23,6 +23,9 @@ from server.folder import check_free, write_result
 from server.record import Event
 from server.result import Simulated, make_result
 
+WORKER_DIR = "worker"
+"""In a run's folder of work: what it goes on from, and the secret of its round."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
@@ -84,7 +87,7 @@ def setup_of(coordinator: Coordinator, run: str, job: Job, work: Path) -> Setup:
         roster=coordinator.roster,
         roster_epoch=coordinator.epoch,
         data=coordinator.held_out(job, work),
-        work=work / "worker",
+        work=work / WORKER_DIR,
         model_folder=work / "model",
         nodes=len(coordinator.roster),
     )

@@ -42,7 +42,7 @@ class SummingGrid(GridLayer):
         return list(self._shares)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
-        requests = list(messages)
+        requests = _in_order(messages)
         if not requests or requests[0].metadata.message_type != TRAIN:
             yield from self.inner.send_and_receive(requests, timeout=timeout)
             return
@@ -85,7 +85,7 @@ class SingleGrid(SummingGrid):
     """
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
-        requests = list(messages)
+        requests = _in_order(messages)
         if not requests or requests[0].metadata.message_type != TRAIN:
             yield from self.inner.send_and_receive(requests, timeout=timeout)
             return
@@ -101,3 +101,8 @@ class SingleGrid(SummingGrid):
         if len(replies) < self._min_sites:
             raise too_few(self._record, round_number, len(replies), self._min_sites)
         yield from replies
+
+
+def _in_order(messages: Iterable[Message]) -> list[Message]:
+    """By node. Strategies draw an order at each start; a run that is killed and started again asks the same anew."""
+    return sorted(messages, key=lambda message: message.metadata.dst_node_id)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from datetime import UTC, datetime
 
+from protocol.console import moment
 from protocol.link.flower import node_of
 from protocol.messages import Refusal
 from server.greeting import absent_node
@@ -35,7 +35,7 @@ class Absences:
         seen = {each.site: each.seen for each in self._presence.sites()}
         for node, site in sorted(self._names.items(), key=lambda item: item[1]):
             if node not in nodes:
-                last = f"last called {utc(seen[site])}" if seen.get(site) else "has not called"
+                last = f"last called {moment(seen[site])} UTC" if seen.get(site) else "has not called"
                 reason = f"it {last}; `cloister-site doctor` there says why"
                 yield Drop(site=site, code=Refusal.ABSENT, reason=reason)
 
@@ -43,9 +43,4 @@ class Absences:
         limit = f"no answer within {APPROVAL_KEY} = {self._waited_s / 3600:g}"
         if progress is None or not progress.waits:
             return limit
-        return f"{progress.doing} since {utc(progress.since)}; {limit}; resume the run when the site is ready"
-
-
-def utc(at: float) -> str:
-    """A moment, seconds since 1970, for a person."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return f"{progress.doing} since {moment(progress.since)} UTC; {limit}; resume the run when the site is ready"

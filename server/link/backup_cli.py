@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 from typing import Any
 
-from protocol.console import add_json, answer
+from protocol.console import add_json, answer, moment
 
 _WARNING = (
     "who was revoked after that time is let in again: revoke them once more before you serve",
@@ -46,7 +45,7 @@ def run_restore(arguments: argparse.Namespace) -> int:
     from server.link.backup import restore
 
     backup = restore(arguments.file, arguments.dir)
-    made = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(backup.made))
+    made = f"{moment(backup.made)} UTC"
     values = {"dir": str(arguments.dir), "files": len(backup.files), "made": backup.made, "warnings": list(_WARNING)}
     answer(arguments, values, [f"{arguments.dir}: as it was at {made}", *_WARNING])
     return 0

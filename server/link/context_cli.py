@@ -37,6 +37,13 @@ def add_contexts(commands: Any) -> None:
     add_command(own, "remove", "forget a context and its key", run_remove).add_argument("name", help="its name")
 
 
+def add_near_or_far(commands: Any, name: str, about: str, run: Any) -> argparse.ArgumentParser:
+    """Add a command with `--json` whose first argument `dir` is a coordinator's folder, or a context in its place."""
+    parser = add_command(commands, name, about, run)
+    parser.add_argument("dir", help="the coordinator's folder; @NAME: a context, @: the one in use")
+    return parser
+
+
 def run_request(arguments: argparse.Namespace) -> int:
     """Write the request; the key stays."""
     from server.link.contexts import Contexts

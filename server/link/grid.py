@@ -110,9 +110,9 @@ class LinkGrid(Grid):
         return {task.id for task in self._open(message_ids) if task.order.site not in able}
 
     def moving(self, message_ids: Collection[str], within_s: float) -> Collection[str]:
-        """Those of the tasks whose sites' bytes moved in the last so many seconds, here or there."""
-        sites = set(self._presence.moving(self._run, within_s))
-        return {task.id for task in self._open(message_ids) if task.order.site in sites}
+        """Those of the tasks whose bytes moved in the last so many seconds, here or there."""
+        moving = self._presence.moving(within_s)
+        return {task.id for task in self._open(message_ids) if task.id in moving}
 
     def withdraw(self, message_ids: Iterable[str]) -> None:
         """Nobody waits for these any more: their sites are told, and what comes is late."""
@@ -120,10 +120,14 @@ class LinkGrid(Grid):
 
     def settle(self, before_round: int | None = None) -> None:
         """What was taken in rounds before one (or in all) is let go of; what was not is late from now on."""
-        tasks = [task.id for task in self._store.unfinished(self._run, before_round)]
-        self._store.settle(self._run, [task for task in tasks if task in self._taken])
-        self._store.expire(self._run, [task for task in tasks if task not in self._taken])
+        self.give_up(before_round)
+        self._store.settle(self._run, [task.id for task in self._store.unfinished(self._run, before_round)])
         self._store.drop_bodies(self._run, before_round)
+
+    def give_up(self, before_round: int | None = None) -> None:
+        """What was not taken in rounds before one (or in all) is late from now on; what was is kept."""
+        tasks = self._store.unfinished(self._run, before_round)
+        self._store.expire(self._run, [task.id for task in tasks if task.id not in self._taken])
 
     def _open(self, message_ids: Collection[str]) -> list[Task]:
         asked = set(message_ids)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import grpc
 from grpc import aio
@@ -22,8 +21,7 @@ from protocol.link.terms import BLOCK_BYTES, MODELS_SERVICE, PIECE_BYTES, SYNC_B
 from server.link.door import Door, parsed
 from server.link.handouts import Handed, Handouts, NothingError
 from server.link.limits import RefusedError
-
-_T = TypeVar("_T")
+from server.link.pulse import moving
 
 
 class ModelService:
@@ -62,7 +60,7 @@ class ModelService:
                 self._door.note("nothing leaves", {"why": str(error)}, logging.ERROR)
                 raise RefusedError(Refused.FAILED, "the coordinator's event log takes no line") from None
             async for block in pieces(path, request.offset, partial(self._door.check_admitted, peer)):
-                await moving(context.write(block), self._timing, self._counters)
+                await moving(context.write(block), self._timing, "down", self._counters)
                 self._counters.add(Count.BYTES_OUT, peer.subject.name, len(block))
 
 
@@ -88,13 +86,3 @@ async def pieces(path: Path, offset: int, still_admitted: Callable[[], None]) ->
             yield block
     finally:
         source.close()
-
-
-async def moving(step: Awaitable[_T], timing: Timing, counters: Counters | None = None) -> _T:
-    """One step of a stream towards its holder. Raises: RefusedError when it stands still, which `counters` counts."""
-    try:
-        return await asyncio.wait_for(step, timing.stall_s)
-    except TimeoutError:
-        if counters is not None:
-            counters.add(Count.STALLS, "down")
-        raise RefusedError(Refused.STALLED, f"nothing moved for {timing.stall_s:g} s") from None

@@ -18,6 +18,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from protocol.link.handing import model_context
 from protocol.link.parts import Payload, check_room, digest_of, publish, request_name
 from server.folder import MODEL_DIR, RESULT_FILE
 from server.link.membership import EVENTS_FILE
-from server.link.runs import OUT_DIR, Runs
+from server.link.runs import Runs
 from server.link.serve import link_folder
 
 HANDOUTS_DIR = "handouts"
@@ -132,13 +133,13 @@ class Handouts:
 
     def _left(self, run: str, unknown: str) -> tuple[Path, dict[str, Any]]:
         try:
-            out = Runs(self._home).folder(run) / OUT_DIR
-            result: dict[str, Any] = json.loads((out / RESULT_FILE).read_text(encoding="utf-8"))
+            out = Runs(self._home).left(run)
         except ConfigError:
             raise NothingError(unknown) from None
-        except OSError:
-            raise NothingError("the run goes on: it has left nothing yet") from None
-        return out, result
+        with suppress(OSError):  # it is taken up again at this moment
+            if out is not None:
+                return out, json.loads((out / RESULT_FILE).read_text(encoding="utf-8"))
+        raise NothingError("the run goes on: it has left nothing yet")
 
     def _folder(self, holder: Subject) -> Path:
         name = hashlib.sha256(holder.uri().encode()).hexdigest()[:32]

@@ -12,8 +12,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
+from protocol.console import moment
 from server.link.presence import TRANSFERS, SiteProgress
 
 WINDOW_S = 20.0
@@ -171,8 +171,3 @@ def duration(seconds: float) -> str:
         return f"{whole} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def moment(at: float) -> str:
-    """A moment, seconds since 1970, for a person: UTC, without saying so."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Protocol
 
 from privacy.errors import ConfigError
-from protocol.eventlog import Detail, EventLog
+from protocol.eventlog import Detail
 from protocol.job import Job
-from server.coordinator import open_coordinator
 from server.link.awaited import standing_of
-from server.link.membership import EVENTS_FILE, OPERATOR
+from server.link.membership import OPERATOR, log_of
 from server.link.presence import SiteProgress
 from server.link.rows import Late
-from server.link.runs import OUT_DIR, Runs, RunStatus
+from server.link.runs import Runs, RunStatus
 from server.link.serve import link_folder
 from server.link.store import Store
 from server.record import Event
@@ -64,7 +63,7 @@ class LocalDesk:
         self._home, self._actor, self._clock = home, actor, clock
 
     def submit(self, job: Job, *, again: bool = False) -> tuple[str, bool]:
-        log = self._log()
+        log = log_of(self._home, self._clock)
 
         def note(run: str) -> None:
             log.append(self._actor, "job.submit", run, {"digest": job.digest()})
@@ -98,8 +97,8 @@ class LocalDesk:
 
     def result(self, run: str) -> Path:
         """The folder that a run left. Raises: ConfigError when it has left none yet."""
-        source = Runs(self._home).folder(run) / OUT_DIR
-        if not source.exists():
+        source = Runs(self._home).left(run)
+        if source is None:
             raise ConfigError(f"run {run}", expected="one that is over", found="one without a result yet")
         return source
 
@@ -109,12 +108,9 @@ class LocalDesk:
         from server.link.handouts import RESULT_READ, left_digest
 
         source = self.result(run)
-        self._log().append(self._actor, RESULT_READ, run, {"digest": left_digest(source)})
+        log_of(self._home, self._clock).append(self._actor, RESULT_READ, run, {"digest": left_digest(source)})
         shutil.copytree(source, fill, dirs_exist_ok=True)
 
     def _note(self, action: str, run: str) -> None:
         details: dict[str, Detail] = {}
-        self._log().append(self._actor, action, run, details)
-
-    def _log(self) -> EventLog:
-        return EventLog(self._home / EVENTS_FILE, open_coordinator(self._home).identity, clock=self._clock)
+        log_of(self._home, self._clock).append(self._actor, action, run, details)

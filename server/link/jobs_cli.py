@@ -7,13 +7,13 @@ import json
 import sys
 import time
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from privacy.errors import QuorumError
-from protocol.console import add_json, answer
+from protocol.console import answer, moment
 from protocol.job import read_job
+from server.link.context_cli import add_near_or_far
 from server.record import Event, EventKind
 
 if TYPE_CHECKING:
@@ -26,11 +26,13 @@ _POLL_S = 0.3
 
 def add_jobs(commands: Any) -> None:
     """Add the commands of runs to `cloister job`."""
-    submit = _command(commands, "submit", "queue a job; one that has a run already is not begun twice", run_submit)
+    submit = add_near_or_far(
+        commands, "submit", "queue a job; one that has a run already is not begun twice", run_submit
+    )
     submit.add_argument("job", type=Path, help="the job file")
     again = "begin another run of a job whose run is over: it costs the sites' epsilon once more"
     submit.add_argument("--again", action="store_true", help=again)
-    _command(commands, "list", "every run and where it stands", run_list)
+    add_near_or_far(commands, "list", "every run and where it stands", run_list)
     for name, about, run in (
         ("show", "where a run stands, and each site with it", run_show),
         ("watch", "follow a run to its end", run_watch),
@@ -38,24 +40,16 @@ def add_jobs(commands: Any) -> None:
         ("resume", "go on with a run that was stopped", run_resume),
         ("logs", "what happened in a run", run_logs),
     ):
-        _command(commands, name, about, run).add_argument("run_id", metavar="RUN", help="as `submit` printed it")
+        add_near_or_far(commands, name, about, run).add_argument("run_id", metavar="RUN", help="as `submit` printed it")
 
 
 def add_model(commands: Any) -> None:
     """Add `cloister model export`."""
     model = commands.add_parser("model", help="models that runs have left")
     own = model.add_subparsers(required=True, metavar="COMMAND")
-    export = _command(own, "export", "copy a run's model, result and report", run_export)
+    export = add_near_or_far(own, "export", "copy a run's model, result and report", run_export)
     export.add_argument("run_id", metavar="RUN", help="as `job submit` printed it")
     export.add_argument("out", type=Path, help="folder, not there yet")
-
-
-def _command(commands: Any, name: str, about: str, run: Any) -> Any:
-    parser = commands.add_parser(name, help=about)
-    parser.add_argument("dir", help="the coordinator's folder; @NAME: a context, @: the one in use")
-    add_json(parser)
-    parser.set_defaults(run=run)
-    return parser
 
 
 def _desk(arguments: argparse.Namespace) -> JobDesk:
@@ -63,12 +57,9 @@ def _desk(arguments: argparse.Namespace) -> JobDesk:
         from server.link.jobs import LocalDesk
 
         return LocalDesk(Path(arguments.dir))
-    from server.link.contexts import Contexts
-    from server.link.remote import RemoteDesk
-    from server.link.renewing import InTime
+    from server.link.remote import desk_of
 
-    contexts = Contexts()
-    return RemoteDesk(*contexts.open(arguments.dir[1:]), renewed=InTime(contexts))
+    return desk_of(arguments.dir[1:])
 
 
 def run_submit(arguments: argparse.Namespace) -> int:
@@ -95,7 +86,7 @@ def _known(run: str, state: RunState) -> str:
 def run_list(arguments: argparse.Namespace) -> int:
     """Every run."""
     found = _desk(arguments).runs()
-    lines = [f"{s.run}: {s.state.value}, round {s.round} of {s.rounds}, submitted {_time(s.submitted)}" for s in found]
+    lines = [f"{s.run}: {s.state.value}, round {s.round} of {s.rounds}, submitted {moment(s.submitted)}" for s in found]
     answer(arguments, {"runs": [status.values() for status in found]}, lines or ["no runs yet"])
     return 0
 
@@ -114,7 +105,7 @@ def run_show(arguments: argparse.Namespace) -> int:
 
 def _progress(site: SiteProgress) -> str:
     """One site's progress; what has no steps (it waits, or is away) is shown without."""
-    from server.link.job_watch import Pace, moment, progress_text, waiting_text
+    from server.link.job_watch import Pace, progress_text, waiting_text
 
     if site.away:
         return waiting_text(site)
@@ -169,7 +160,7 @@ def _show(at: float, event: Event, as_json: bool) -> None:
         sys.stdout.write(json.dumps(values, ensure_ascii=False) + "\n")
     elif event.kind is not EventKind.ROUND:
         words = (f"round {event.round}" if event.round else "", event.kind.value, event.site, event.text)
-        sys.stdout.write(f"{_time(at)} {', '.join(word for word in words if word)}\n")
+        sys.stdout.write(f"{moment(at)} {', '.join(word for word in words if word)}\n")
     sys.stdout.flush()
 
 
@@ -181,7 +172,7 @@ def _show_round(at: float, event: Event, rounds: int, left_s: float | None, as_j
         sys.stdout.write(json.dumps({**values, "site": "", "text": ""}) + "\n")
     else:
         left = f", about {duration(left_s)} left" if left_s else ""
-        sys.stdout.write(f"{_time(at)} round {event.round} of {rounds}{left}\n")
+        sys.stdout.write(f"{moment(at)} round {event.round} of {rounds}{left}\n")
     sys.stdout.flush()
 
 
@@ -213,7 +204,3 @@ def run_export(arguments: argparse.Namespace) -> int:
     write_dir(arguments.out, lambda target: desk.fetch(arguments.run_id, target))
     answer(arguments, {"out": str(arguments.out)}, [str(arguments.out)])
     return 0
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from privacy.errors import ProtocolError
 from protocol.eventlines import MAX_LINE_BYTES
+from server.coordinator import open_coordinator
+from server.link.authority import Authority
 from server.link.membership import EVENTS_FILE, SiteRow, open_trust, sites
 
 PAGE_BYTES = 1 << 20
@@ -35,7 +37,13 @@ def log_page(home: Path, offset: int) -> list[bytes]:
 
 
 def members(home: Path) -> tuple[SiteRow, ...]:
-    """Every site that is or was a member, or is invited, by name."""
+    """Every site that is or was a member, or is invited, by name; nothing is made where nobody was invited yet.
+
+    Raises: ConfigError when the folder is no coordinator's, or others may read its keys.
+    """
+    open_coordinator(home)
+    if not Authority.exists(home):
+        return ()
     trust = open_trust(home)
     try:
         return sites(trust)

@@ -73,6 +73,11 @@ class Trust:
         return claim.fingerprint(self.authority.pin(), self.public)
 
 
+def log_of(home: Path, clock: Callable[[], float] = time.time) -> EventLog:
+    """The event log of a coordinator's folder. Raises: ConfigError as `open_coordinator`."""
+    return EventLog(home / EVENTS_FILE, open_coordinator(home).identity, clock=clock)
+
+
 def open_trust(home: Path, clock: Callable[[], float] = time.time) -> Trust:
     """Open what a coordinator's folder trusts; its authority is made at the first time.
 
@@ -189,7 +194,7 @@ def revoke(trust: Trust, subject: Subject) -> int:
 
 def enter_site(home: Path, site: str, public: PublicIdentity, *, replace: bool = False) -> None:
     """Enter a site's public keys in the roster by hand, in the event log first. Raises: as `add_site`."""
-    log, known = _log_of(home), site in read_roster(home)
+    log, known = log_of(home), site in read_roster(home)
 
     def before() -> None:
         change = "other keys" if known else "added"
@@ -200,13 +205,9 @@ def enter_site(home: Path, site: str, public: PublicIdentity, *, replace: bool =
 
 def strike_site(home: Path, site: str) -> None:
     """Take a site off the roster by hand, and say so in the event log. Raises: as `remove_site`."""
-    log = _log_of(home)
+    log = log_of(home)
     remove_site(home, site)
     log.append(OPERATOR, ROSTER_CHANGE, site, {"change": "removed"})
-
-
-def _log_of(home: Path) -> EventLog:
-    return EventLog(home / EVENTS_FILE, open_coordinator(home).identity, clock=time.time)
 
 
 def grant(trust: Trust, subject: Subject, request: bytes) -> x509.Certificate:

@@ -23,14 +23,15 @@ from privacy.errors import CloisterError, ConfigError, ProtocolError
 from protocol.job import MAX_JOB_BYTES, job_from_canonical
 from protocol.link import link_pb2 as pb
 from protocol.link.certificates import Peer, Subject, peer_of
+from protocol.link.counters import Counters
 from protocol.link.terms import PEOPLE_SERVICE, Timing
 from server.link.door import Admits
-from server.link.handing import handout, moving, pieces
+from server.link.handing import handout, pieces
 from server.link.handouts import Handouts, NothingError
 from server.link.jobs import LocalDesk
 from server.link.limits import RefusedError
 from server.link.logbook import log_page, members
-from server.link.pulse import watched
+from server.link.pulse import moving, watched
 from server.link.refusals import RateLimiter, Refusals, TooManyCalls
 from server.link.roles import Action, authorise
 from server.link.runs import RunStatus
@@ -48,11 +49,17 @@ class PeopleService:
     """The calls over a coordinator's folder. `admits`: whether a certificate is current now."""
 
     def __init__(
-        self, home: Path, admits: Admits, refusals: Refusals, handouts: Handouts, clock: Callable[[], float]
+        self,
+        home: Path,
+        admits: Admits,
+        refusals: Refusals,
+        handouts: Handouts,
+        clock: Callable[[], float],
+        counters: Counters,
     ) -> None:
         self._home, self._admits, self._refusals, self._handouts = home, admits, refusals, handouts
         self._limiter = RateLimiter(per_s=PER_S, burst=BURST, clock=clock)
-        self._timing, self._streams = Timing(), asyncio.Semaphore(MOST_STREAMS)
+        self._timing, self._streams, self._counters = Timing(), asyncio.Semaphore(MOST_STREAMS), counters
 
     def register(self, server: aio.Server) -> None:
         """Add the calls to a server before it starts."""
@@ -179,7 +186,7 @@ class PeopleService:
             path = await asyncio.to_thread(self._handouts.leaving, peer.subject, request.task)
             async with self._streams, watched(check):
                 async for block in pieces(path, request.offset, check):
-                    await moving(context.write(block), self._timing)
+                    await moving(context.write(block), self._timing, "down", self._counters)
         except NothingError as error:
             await self._refuse(context, who, Action.RESULT_READ, ConfigError("a result", found=str(error)))
         except RefusedError as error:

@@ -24,6 +24,9 @@ WAITING = "waiting"
 """The first word of what a site is doing that waits."""
 AWAY = "away"
 """In a run's standing: a round waits for the site, which has not called lately; `since`: when it called last."""
+SEEN_HERE = (*TRANSFERS, AWAY)
+"""What is shown as seen by the server, and taken from no site's own words."""
+FORGOTTEN_S = 30 * 86400.0
 BUSY_S = 30.0
 _TABLES = """
 CREATE TABLE IF NOT EXISTS sites (
@@ -31,12 +34,19 @@ CREATE TABLE IF NOT EXISTS sites (
 CREATE TABLE IF NOT EXISTS progress (
   site TEXT NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL, doing TEXT NOT NULL, done INTEGER NOT NULL,
   total INTEGER NOT NULL, at REAL NOT NULL, since REAL NOT NULL, PRIMARY KEY (site, run));
+CREATE TABLE IF NOT EXISTS transfers (
+  task TEXT NOT NULL, direction TEXT NOT NULL, since REAL NOT NULL, at REAL NOT NULL, done INTEGER NOT NULL,
+  PRIMARY KEY (task, direction));
 """
 _SCHEMA = 1
 _PROGRESSED = """
 INSERT INTO progress VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (site, run) DO UPDATE SET
   since = CASE WHEN doing = excluded.doing AND round = excluded.round THEN since ELSE excluded.since END,
   round = excluded.round, doing = excluded.doing, done = excluded.done, total = excluded.total, at = excluded.at
+"""
+_MOVED = """
+INSERT INTO transfers VALUES (?,?,?,?,?) ON CONFLICT (task, direction) DO UPDATE SET
+  at = excluded.at, done = excluded.done
 """
 
 
@@ -123,14 +133,22 @@ class Presence:
         rows = self._do(f"SELECT {columns} FROM progress WHERE run=? ORDER BY site", run)  # noqa: S608
         return [_progress_of(row) for row in rows]
 
-    def moving(self, run: str, within_s: float) -> list[str]:
-        """The sites to or from which bytes of a run moved in the last so many seconds, `SLOWEST_BYTES_S` at least."""
-        since = self._clock() - within_s
-        return [
-            each.site
-            for each in self.progress(run)
-            if each.doing in TRANSFERS and each.at >= since and each.done >= SLOWEST_BYTES_S * (each.at - each.since)
-        ]
+    def moved(self, task: str, direction: str, done: int) -> None:
+        """The server has sent (`DOWNLOAD`) or taken (`UPLOAD`) so many bytes of a task's transfer.
+
+        What `moving` goes by: it stays apart from what sites say, and a transfer that is begun anew has begun before.
+        """
+        now = self._clock()
+        self._do(_MOVED, task, direction, now, now, done)
+
+    def moving(self, within_s: float) -> set[str]:
+        """The tasks of which bytes moved in the last so many seconds, `SLOWEST_BYTES_S` since the first."""
+        query = "SELECT task FROM transfers WHERE at >= ? AND done >= ? * (at - since)"
+        return {task for (task,) in self._do(query, self._clock() - within_s, SLOWEST_BYTES_S)}
+
+    def forget(self) -> None:
+        """Let go of transfers that have not moved for a month. For the server's start."""
+        self._do("DELETE FROM transfers WHERE at < ?", self._clock() - FORGOTTEN_S)
 
     def _open(self, path: Path) -> sqlite3.Connection:
         try:

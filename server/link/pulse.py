@@ -1,18 +1,22 @@
-"""What is asked again and again while a stream is open, however slowly it moves: is its holder still admitted."""
+"""What goes with a stream while it is open: each step has its time, and its holder must still be admitted."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from privacy.errors import CloisterError
+from protocol.link.counters import Count, Counters
+from protocol.link.terms import Refused, Timing
 from server.link.limits import RefusedError
 
 ASK_AGAIN_S = 1.0
-"""How often it is asked."""
+"""How often it is asked whether the holder is."""
+_T = TypeVar("_T")
 
 
 class Pulse:
@@ -61,3 +65,18 @@ async def watched(check: Callable[[], None], every_s: float = ASK_AGAIN_S) -> As
         raise found[0] from None
     finally:
         asking.cancel()
+
+
+async def moving(step: Awaitable[_T], timing: Timing, direction: str, counters: Counters | None = None) -> _T:
+    """One step of a stream; `direction`: "up" to the server or "down", by which `counters` counts a standstill.
+
+    Not `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that comes as the step is done: it is how
+    `watched` ends a stream. Raises: RefusedError when the step stands still.
+    """
+    try:
+        async with asyncio.timeout(timing.stall_s):
+            return await step
+    except TimeoutError:
+        if counters is not None:
+            counters.add(Count.STALLS, direction)
+        raise RefusedError(Refused.STALLED, f"nothing moved for {timing.stall_s:g} s") from None

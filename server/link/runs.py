@@ -1,22 +1,25 @@
 """The runs of a coordinator on the link: each a folder, from the job that was submitted to the result that it left.
 
-runs/RUN/job.json       the job in canonical JSON
-runs/RUN/status.json    where it stands
-runs/RUN/events.jsonl   what happened, one event a line, as a watcher may show it
-runs/RUN/.process.lock  held by the one process that works on it
-runs/RUN/stop           there when the operator wants it to end
-runs/RUN/out/           result.json, report.html and the model, whole, at the end
+link-runs/lock               held by whoever changes a status
+link-runs/RUN/job.json       the job in canonical JSON
+link-runs/RUN/status.json    where it stands
+link-runs/RUN/events.jsonl   what happened, one event a line, as a watcher may show it
+link-runs/RUN/.process.lock  held by the one process that works on it
+link-runs/RUN/stop           there when the operator wants it to end
+link-runs/RUN/work/          what its process keeps from round to round: models, account, the secret of a round
+link-runs/RUN/out/           result.json, report.html and the model, whole, at the end; it counts once the run is over
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Self
@@ -24,6 +27,7 @@ from typing import IO, Self
 from learning.locks import waited_for
 from learning.storage import make_private_dir, write_json, write_private
 from privacy.errors import ConfigError
+from protocol.console import moment
 from protocol.job import Job, job_from_canonical
 from server.record import Event, EventKind
 
@@ -31,9 +35,12 @@ RUNS_DIR = "link-runs"
 OUT_DIR, WORK_DIR = "out", "work"
 _JOB, _STATUS, _EVENTS, _STOP = "job.json", "status.json", "events.jsonl", "stop"
 _PROCESS, _LOCK = ".process.lock", "lock"
+_GONE = f".{OUT_DIR}."
+"""Begins the name of a folder that is none yet (`write_dir`), or no more."""
 _BLOCK = 4096
 LONGEST_PAUSE_S = 3600.0
 """How long a run that waits for sites waits at most before it asks them again."""
+_MOST_DOUBLINGS = 32
 
 
 class RunState(StrEnum):
@@ -171,10 +178,9 @@ class Runs:
             since = status.waits_since or now
             if status.state.over or self.stop_wanted(run) or now - since >= most_s:
                 return False
-            at = now + min(again_s * 2**status.waits, max(again_s, LONGEST_PAUSE_S))
-            said = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+            at = now + min(again_s * 2 ** min(status.waits, _MOST_DOUBLINGS), max(again_s, LONGEST_PAUSE_S))
             waiting = replace(status, state=RunState.WAITING, starts=0, afresh=status.afresh + 1, again_at=at)
-            error = f"{reason[:1500]}; its sites are asked again at {said}"
+            error = f"{reason[:1500]}; its sites are asked again at {moment(at)} UTC"
             self._write(replace(waiting, waits=status.waits + 1, waits_since=since, error=error))
         return True
 
@@ -186,12 +192,27 @@ class Runs:
                 status = replace(status, starts=1, waits=0, waits_since=0.0)
             self._write(replace(status, round=number))
 
-    def put_by(self, run: str) -> None:
-        """Its process was ended together with the server: that is no death."""
+    def put_by(self, run: str, why: str = "") -> None:
+        """Its process was ended together with the server, or for what may pass (`why`, until it is started again): that
+        is no death. Of a run that waits, is queued or is over there is nothing to say.
+        """
         with self._locked():
             status = self.status(run)
-            if not status.state.over:
-                self._write(replace(status, starts=status.starts - 1))
+            if status.state is RunState.RUNNING:
+                self._write(replace(status, starts=max(0, status.starts - 1), error=why))
+
+    def left(self, run: str) -> Path | None:
+        """The folder that a run has left; None while it is not over. Raises: ConfigError when there is no such run."""
+        out = self.folder(run) / OUT_DIR
+        return out if self.status(run).state.over and out.exists() else None
+
+    def drop_result(self, run: str) -> None:
+        """Take away what a run left when it ended before: all of it at once, whatever can be deleted then."""
+        folder = self.folder(run)
+        if (folder / OUT_DIR).exists():
+            (folder / OUT_DIR).rename(tempfile.mkdtemp(dir=folder, prefix=_GONE))
+        for gone in folder.glob(f"{_GONE}*"):  # also what a kill left of one that was being written or deleted
+            shutil.rmtree(gone, ignore_errors=True)
 
     def end(self, run: str, error: str) -> None:
         """It is over; `error` is empty when it is complete."""

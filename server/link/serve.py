@@ -64,7 +64,7 @@ class Serving:
     timing: Timing = field(default_factory=Timing)
     metrics_port: int | None = None
     metrics_address: str = LOOPBACK
-    extend: Sequence[Callable[[aio.Server], None]] = ()
+    extend: Sequence[Callable[[aio.Server, Counters], None]] = ()
     stop_s: float = 5.0
     beside: Sequence[Beside] = ()
     well: Callable[[], bool] = field(default=lambda: True)
@@ -109,6 +109,7 @@ class Running:
     async def __aenter__(self) -> Running:
         serving = self._serving
         dropped = self.store.recover()
+        self.presence.forget()
         self.service = LinkService(
             self.store,
             self.presence,
@@ -124,7 +125,7 @@ class Running:
         health = health_service.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
         for extend in serving.extend:
-            extend(self._server)
+            extend(self._server, self.counters)
         self.port = self._bind()
         await self._server.start()
         self._health = health

@@ -16,6 +16,7 @@ from typing import Any
 
 from protocol.console import add_metrics_address
 from protocol.link.certificates import CLOCK_TOLERANCE_S, Peer
+from protocol.link.counters import Counters
 from server.link.backup_cli import add_backup
 
 SERVING_FILE = "serving.json"
@@ -87,8 +88,11 @@ def _serve(arguments: argparse.Namespace) -> int:
     def admits(peer: Peer) -> bool:
         return authority.is_current(peer.subject, peer.serial)
 
-    def people(server: Any) -> None:
-        PeopleService(home, admits, desk.refusals, handouts, time.monotonic).register(server)
+    def people(server: Any, counters: Counters) -> None:
+        PeopleService(home, admits, desk.refusals, handouts, time.monotonic, counters).register(server)
+
+    def renewals(server: Any, _counters: Counters) -> None:
+        add_EnrolmentServicer_to_server(EnrolmentServicer(desk, told), server)
 
     serving = Serving(
         admits=admits,
@@ -97,7 +101,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         metrics_address=arguments.metrics_address,
         # A certificate is renewed over the link itself, by whoever holds a current one.
         beside=(partial(ModelService, handouts),),
-        extend=(lambda server: add_EnrolmentServicer_to_server(EnrolmentServicer(desk, told), server), people),
+        extend=(renewals, people),
         well=lambda: supervisor.well,
         gauges=lambda: {("failed_passes", "runs"): float(supervisor.failed_passes), **of_runs()},
         tallies=tallies(home, desk.refusals.counts),

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
@@ -43,8 +43,8 @@ from protocol.link.terms import (
 from server.link.door import Admits, Door, parsed
 from server.link.incoming import BLOCKS, Batch, Incoming, check_open, transfer_of
 from server.link.limits import Limits, RefusedError
-from server.link.presence import DOWNLOAD, TRANSFERS, UPLOAD, Presence, SiteProgress
-from server.link.pulse import ASK_AGAIN_S, Pulse
+from server.link.presence import DOWNLOAD, SEEN_HERE, UPLOAD, Presence, SiteProgress
+from server.link.pulse import ASK_AGAIN_S, Pulse, moving
 from server.link.rows import Task
 from server.link.states import OPEN, State
 from server.link.store import ClosedError, OtherAnswerError, Store
@@ -214,7 +214,7 @@ class LinkService:
             if task.state is not state:
                 await self._disk(partial(self._store.reached, task.id, state))
         doing = "".join(character for character in request.doing[:40] if character.isprintable())
-        if doing and doing not in TRANSFERS:
+        if doing and doing not in SEEN_HERE:
             await self._progressed(task, request.round, doing, request.done, request.total)
         return pb.Reported()
 
@@ -244,7 +244,7 @@ class LinkService:
             try:
                 while ahead := await self._disk(lambda: list(islice(source, BLOCKS))):
                     for block in ahead:
-                        await self._moving(context.write(block), "down")
+                        await moving(context.write(block), self._timing, "down", self.counters)
                         offset += len(block)
                         self.counters.add(Count.BYTES_OUT, peer.subject.name, len(block))
                         if pulse.due(offset % SYNC_BYTES < BLOCK_BYTES):
@@ -282,7 +282,7 @@ class LinkService:
             if part.size != offset:
                 raise RefusedError(Refused.OFFSET, f"expected to go on from {part.size}, found {offset}")
             synced, pulse = offset, Pulse()
-            while (block := await self._moving(incoming.read(), "up")) is not aio.EOF:
+            while (block := await moving(incoming.read(), self._timing, "up", self.counters)) is not aio.EOF:
                 due = batch.take(block)
                 self.counters.add(Count.BYTES_IN, task.order.site, len(block))
                 if not due:
@@ -295,7 +295,7 @@ class LinkService:
                     syncing, synced = asyncio.ensure_future(self._disk(part.sync)), part.size
                 if pulse.due(at_mark):
                     await self._still_wanted(incoming.peer, task, UPLOAD, part.size, size)
-                await self._moving(incoming.ack(part.size), "up")
+                await moving(incoming.ack(part.size), self._timing, "up", self.counters)
             if syncing is not None:
                 await syncing
         finally:
@@ -344,7 +344,8 @@ class LinkService:
         """An answer has one writer; a newer stream waits until the older one has let go."""
         lock = self._locks.setdefault(task, asyncio.Lock())
         try:
-            await asyncio.wait_for(lock.acquire(), self._timing.stall_s)
+            async with asyncio.timeout(self._timing.stall_s):  # not `wait_for`: see `moving`
+                await lock.acquire()
         except TimeoutError:
             raise RefusedError(Refused.BUSY, "another stream of this answer is under way") from None
         try:
@@ -360,6 +361,7 @@ class LinkService:
             if now.state not in OPEN:
                 raise ClosedError(now.state)
         await self._disk(partial(self._presence.seen, peer.subject.name))
+        await self._disk(partial(self._presence.moved, task.id, doing, done))
         await self._progressed(task, task.order.round, doing, done, size)
 
     async def _progressed(self, task: Task, number: int, doing: str, done: int, total: int) -> None:
@@ -368,15 +370,6 @@ class LinkService:
             site=order.site, run=order.run, round=number, doing=doing, done=done, total=total, at=time.time()
         )
         await self._disk(partial(self._presence.progressed, progress))
-
-    async def _moving(self, step: Awaitable[_T], direction: str) -> _T:
-        """One step of a stream. Raises: RefusedError when it stands still."""
-        try:
-            async with asyncio.timeout(self._timing.stall_s):
-                return await step
-        except TimeoutError:
-            self.counters.add(Count.STALLS, direction)
-            raise RefusedError(Refused.STALLED, f"nothing moved for {self._timing.stall_s:g} s") from None
 
     async def _disk(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -96,6 +96,7 @@ class Supervisor:
     def _may_start(self, status: RunStatus) -> bool:
         if status.starts < MOST_STARTS:
             return True
+        self._runs.drop_result(status.run)  # it may have died with its result written: that says it is complete
         self._runs.end(status.run, f"its process died {status.starts} times in one round; the server's log says where")
         return False
 
@@ -103,7 +104,7 @@ class Supervisor:
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
             process.stdin.close()
-        if self._runs.status(self._current).state is RunState.RUNNING:
+        if code and self._runs.status(self._current).state is RunState.RUNNING:
             log("run died", {"run": self._current, "code": code}, logging.ERROR)
 
     def _end(self) -> None:

@@ -23,11 +23,15 @@ def run_gauges(home: Path) -> Gauges:
 
 
 def tallies(home: Path, refusals: Callable[[], Mapping[str, int]]) -> Tallies:
-    """Rounds finished, of all runs, and what people and enrolment were refused. `refusals`: `Refusals.counts`."""
+    """Rounds finished, of all runs, and what people and enrolment were refused. `refusals`: `Refusals.counts`.
+
+    While a status is damaged there is no line for the rounds: a counter must not fall and rise again.
+    """
 
     def counts() -> dict[tuple[Count, str], float]:
-        refused = {(Count.REFUSALS, asked): float(times) for asked, times in refusals().items()}
-        return {**refused, (Count.ROUNDS, ALL): float(sum(map(_finished, _runs(home) or ())))}
+        found, refused = _runs(home), refusals().items()
+        rounds = {} if found is None else {(Count.ROUNDS, ALL): float(sum(map(_finished, found)))}
+        return {**{(Count.REFUSALS, asked): float(times) for asked, times in refused}, **rounds}
 
     return counts
 

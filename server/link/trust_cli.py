@@ -1,7 +1,7 @@
 """`cloister site`: who may take part; `cloister access`: what people may do; `cloister log`: what was done.
 
-They work on the coordinator's folder and act at once, whether or not its server runs. `site list` and `log show` only
-read, and take a context in its place.
+They work on the coordinator's folder and act at once, whether or not its server runs. `site list` and `log show` make
+nothing there, and take a context in its place.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from privacy.errors import ConfigError
-from protocol.console import add_command, add_json, answer
+from protocol.console import add_command, answer, moment
 from protocol.link.certificates import MAX_REQUEST_BYTES, Party, Subject
-from server.link.context_cli import add_contexts
+from server.link.context_cli import add_contexts, add_near_or_far
 
 if TYPE_CHECKING:
     from protocol.eventlines import Event
@@ -43,7 +43,7 @@ def add_commands(commands: Any) -> None:
     approve = _command(own, "approve", "let in a site whose fingerprint was compared over the phone", run_approve)
     approve.add_argument("name", help="the site's id")
     approve.add_argument("fingerprint", help="what the site's administrator reads out")
-    _reading(own, "list", "every site and where it stands", run_list)
+    add_near_or_far(own, "list", "every site and where it stands", run_list)
     revoke = _command(own, "revoke", "shut a site out, at once", run_revoke_site)
     revoke.add_argument("name", help="the site's id")
     access = commands.add_parser("access", help="give people their roles, and take them back")
@@ -55,22 +55,13 @@ def add_commands(commands: Any) -> None:
     log = commands.add_parser("log", help="the coordinator's event log").add_subparsers(
         required=True, metavar="COMMAND"
     )
-    shown = _reading(log, "show", "every event: who asked what, what was approved, what left", run_log_show)
+    shown = add_near_or_far(log, "show", "every event: who asked what, what was approved, what left", run_log_show)
     shown.add_argument("--raw", action="store_true", help="the lines as they were signed: together they are the log")
     verify = _command(log, "verify", "check every line of the event log, offline", run_log_verify)
     verify.add_argument("--head", default="", help="NUMBER:HASH that an earlier `log verify` printed, noted elsewhere")
 
 
 _command = partial(add_command, folder="the coordinator's folder")
-
-
-def _reading(commands: Any, name: str, about: str, run: Any) -> Any:
-    """A command that reads alone: near, or far away by a context."""
-    parser = commands.add_parser(name, help=about)
-    parser.add_argument("dir", help="the coordinator's folder; @NAME: a context, @: the one in use")
-    add_json(parser)
-    parser.set_defaults(run=run)
-    return parser
 
 
 def _person(commands: Any, name: str, about: str, run: Any) -> Any:
@@ -208,9 +199,12 @@ def _log_lines(where: str) -> Iterator[bytes]:
 
 
 def _event_line(event: Event) -> str:
-    details = " ".join(f"{name}={value}" for name, value in event.details.items())
-    at = datetime.fromtimestamp(event.time, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    return f"{event.seq} {at} {event.actor}: {event.action} {event.subject} {details}".rstrip()
+    """For a person: what a caller or another coordinator has put into an event moves no cursor and begins no line."""
+    from protocol.eventlines import one_line
+
+    actor, action, subject = (one_line(word) for word in (event.actor, event.action, event.subject))
+    details = " ".join(f"{one_line(name)}={one_line(str(value))}" for name, value in event.details.items())
+    return f"{event.seq} {moment(event.time)} {actor}: {action} {subject} {details}".rstrip()
 
 
 def run_log_verify(arguments: argparse.Namespace) -> int:

@@ -55,10 +55,11 @@ class Served:
         def admits(peer) -> bool:
             return authority.is_current(peer.subject, peer.serial)
 
-        def people(server) -> None:
-            PeopleService(self.home, admits, self.world.desk.refusals, self.handouts, time.monotonic).register(server)
+        def people(server, counters) -> None:
+            refusals = self.world.desk.refusals
+            PeopleService(self.home, admits, refusals, self.handouts, time.monotonic, counters).register(server)
 
-        def renewals(server) -> None:
+        def renewals(server, _counters) -> None:
             add_EnrolmentServicer_to_server(EnrolmentServicer(self.world.desk, "127.0.0.1:1"), server)
 
         extend = (people, renewals)

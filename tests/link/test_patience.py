@@ -23,7 +23,7 @@ from server.coordinator import SETTINGS_FILE, init_coordinator, open_coordinator
 from server.greeting import greet
 from server.link.absence import Absences
 from server.link.grid import LinkGrid
-from server.link.presence import DATABASE, SLOWEST_BYTES_S, Presence, SiteProgress
+from server.link.presence import DATABASE, DOWNLOAD, FORGOTTEN_S, SLOWEST_BYTES_S, UPLOAD, Presence, SiteProgress
 from server.link.run_process import resume
 from server.link.runs import Runs, RunState
 from server.link.serve import link_folder
@@ -33,9 +33,11 @@ from server.window import WindowGrid
 from simulations import up as ups
 from tests.link.caller import calling
 from tests.link.pki import read_tls
+from tests.link.proxy import Way
 from tests.link.real import a_scene
+from tests.link.test_cuts import SIZE, Line
 from tests.link.test_waiting import APPROVAL, untouched
-from tests.link.world import RUN, a_world, message, push, sealed_request, wait_until
+from tests.link.world import MIB, RUN, a_world, content, message, push, replies, sealed_request, wait_until
 from tests.memory_grid import MemoryGrid
 from tests.simulations.test_up import Scene, scene
 from tests.tiny_base import TinyBase
@@ -255,27 +257,73 @@ def test_a_run_that_nobody_approved_in_time_stops_by_name_and_goes_on_once_it_is
 def test_only_what_the_server_sees_move_counts_as_moving_and_not_at_a_crawl(tmp_path: Path) -> None:
     now = [1000.0]
     presence = Presence(tmp_path, lambda: now[0])
-    words = {"h1": "upload", "h2": "download", "h3": "train", "h4": WAITS_FOR_APPROVAL, "h5": "upload", "h6": "upload"}
-    for site, doing in words.items():
-        presence.progressed(replace(at(now[0], doing, site=site), done=1))
-    presence.progressed(replace(at(now[0], "upload", site="h7"), run="another run", done=1))
+    presence.progressed(replace(at(now[0], UPLOAD, site="h3"), done=10**9))  # what is shown counts for nothing
+    for task, direction in (("t1", UPLOAD), ("t2", DOWNLOAD), ("t5", UPLOAD), ("t6", UPLOAD)):
+        presence.moved(task, direction, 1)
     now[0] += 100.0
     crawl = SLOWEST_BYTES_S * 100
-    for site, done in (("h1", crawl), ("h2", crawl), ("h3", crawl), ("h5", crawl - 1)):
-        presence.progressed(replace(at(now[0], words[site], site=site), done=done))
-    assert presence.moving(RUN, 50.0) == ["h1", "h2"]
+    for task, direction, done in (("t1", UPLOAD, crawl), ("t2", DOWNLOAD, crawl), ("t5", UPLOAD, crawl - 1)):
+        presence.moved(task, direction, done)
+    assert presence.moving(50.0) == {"t1", "t2"}
     now[0] += 50.0
-    assert presence.moving(RUN, 50.0) == ["h1", "h2"]
+    assert presence.moving(50.0) == {"t1", "t2"}
     now[0] += 1.0
-    assert presence.moving(RUN, 50.0) == []
+    assert presence.moving(50.0) == set()
+    presence.forget()
+    assert presence.moving(3600.0) >= {"t1", "t2"}
+    now[0] += FORGOTTEN_S
+    presence.forget()
+    assert presence.moving(2 * FORGOTTEN_S) == set()
     presence.close()
+
+
+@pytest.mark.parametrize("between", [(), (DOWNLOAD,)])
+def test_attack_a_site_that_sends_a_little_now_and_then_holds_nobody_for_a_day(
+    tmp_path: Path, between: tuple[str, ...]
+) -> None:
+    """Every ten minutes 64 KiB, and between them a report of its own, or a fetch that it begins anew."""
+    now = [1e9]
+    presence = Presence(tmp_path, lambda: now[0])
+    held_s, done = 0.0, 0
+    while now[0] < 1e9 + 86_400:
+        done += 65536
+        presence.progressed(replace(at(now[0], "train", 1 + done), done=0))
+        presence.moved("t1", UPLOAD, done)
+        for direction in between:
+            presence.moved("t1", direction, 65536)
+        if presence.moving(600.0):
+            held_s = now[0] - 1e9
+        now[0] += 595.0
+    assert held_s < 600.0
+    presence.close()
+
+
+def test_what_a_site_says_between_its_bytes_begins_no_transfer_anew(tmp_path: Path) -> None:
+    with a_world(tmp_path, "site-a") as world:
+        line, sealed, presence = Line(world), sealed_request(SIZE), world.presence()
+
+        def transfer() -> list[tuple[float, int]]:
+            return presence._do("SELECT since, done FROM transfers WHERE task=? AND direction=?", task, UPLOAD)
+
+        line.proxy.stall(Way.UP, 24 * MIB)
+        task = push(line.grid, "site-a", sealed)
+        wait_until(lambda: line.proxy.hit and transfer())
+        assert set(line.grid.moving([task, "another"], 600.0)) == {task}
+        ((since, _done),) = transfer()
+        with calling(line.server.port, read_tls(world.root / "pki" / "site-a")) as caller:
+            said = pb.Progress(task=task, stage=pb.STAGE_WORKING, round=7, doing="train")
+            caller.call("Report", said.SerializeToString())
+        line.proxy.flow()
+        size = len(content(replies(line.grid, [task])[task]))
+        assert transfer() == [(since, size)]
 
 
 def test_a_run_waits_for_an_answer_as_long_as_it_moves(tmp_path: Path) -> None:
     with a_world(tmp_path, "site-a", "site-b") as world:
         now = [time.time()]
         presence = Presence(link_folder(world.coordinator), lambda: now[0])
-        grid = LinkGrid(world.store(), presence, run=RUN, sites=lambda: ["site-a", "site-b"])
+        store = world.store()
+        grid = LinkGrid(store, presence, run=RUN, sites=lambda: ["site-a", "site-b"])
         asked = [message(site, sealed_request(10, site=site)) for site in ("site-a", "site-b")]
         steps: list[float] = []
 
@@ -284,10 +332,10 @@ def test_a_run_waits_for_an_answer_as_long_as_it_moves(tmp_path: Path) -> None:
             now[0] += 60.0
             steps.append(now[0])
             done = len(steps) * 60 * SLOWEST_BYTES_S
-            presence.progressed(replace(at(now[0], "upload", 1, "site-a"), done=done))
-            if len(steps) == 60:
-                (task,) = world.store().open_tasks("site-a")
-                world.store().refuse(task.id, Failure.CONFIG)
+            for task in store.open_tasks("site-a"):
+                presence.moved(task.id, UPLOAD, done)
+                if len(steps) == 60:
+                    store.refuse(task.id, Failure.CONFIG)
 
         window = WindowGrid(grid, 2, clock=lambda: now[0], sleep=later)
         (reply,) = window.send_and_receive(asked, timeout=600.0)
@@ -299,8 +347,8 @@ def test_a_site_cannot_say_itself_that_something_moves(tmp_path: Path) -> None:
     with a_world(tmp_path, "site-a") as world:
         task, port, presence = push(world.grid(), "site-a", sealed_request(10)), world.server().port, world.presence()
         with calling(port, read_tls(world.root / "pki" / "site-a")) as caller:
-            for doing in ("train", "upload", "download\n"):
+            for doing in ("train", "upload", "download\n", "away"):
                 said = pb.Progress(task=task, stage=pb.STAGE_WORKING, round=1, doing=doing, done=10**9, total=10**9)
                 caller.call("Report", said.SerializeToString())
         assert [each.doing for each in presence.progress(RUN)] == ["train"]
-        assert presence.moving(RUN, 600.0) == []
+        assert presence.moving(600.0) == set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,15 @@ from privacy.errors import ConfigError
 from protocol.job import Job
 from protocol.link.terms import Failure
 from protocol.messages import Refusal
-from server.coordinator import SETTINGS_FILE, init_coordinator
-from server.link.run_process import _waits
+from server.coordinator import SETTINGS_FILE, RunsSection, init_coordinator
+from server.link.run_process import _wait
 from server.link.runs import LONGEST_PAUSE_S, Runs, RunState
 from server.link.supervisor import Supervisor
 from server.record import Drop, RunRecord
 from server.rounds import PASSING, TooFewError, too_few
 from server.secagg import FINAL
 from tests.federation import Settings, job_of
-from tests.link.world import wait_until
+from tests.link.world import a_world, wait_until
 from tests.simulations.test_up import OPEN, Scene, scene
 from tests.tiny_base import TinyBase
 
@@ -68,6 +69,32 @@ def test_a_run_waits_longer_each_time_up_to_an_hour_and_in_one_round_no_longer_t
     assert pauses[:7] == [60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, LONGEST_PAUSE_S]
     assert set(pauses[7:]) == {LONGEST_PAUSE_S} and DAY_S <= clock.now - began < DAY_S + LONGEST_PAUSE_S
     assert runs.status(run).state is RunState.RUNNING  # it waits no more: whoever asked brings it to its end
+
+
+def test_a_run_that_has_waited_very_often_waits_an_hour_as_before(runs: Runs, job: Job, clock: Clock) -> None:
+    run, _new = runs.submit(job)
+    runs.begin(run)
+    runs._write(replace(runs.status(run), waits=2000, waits_since=clock.now))
+    assert runs.wait(run, WHY, again_s=60.0, most_s=8760 * 3600.0)
+    assert runs.status(run).again_at == clock.now + LONGEST_PAUSE_S
+
+
+def test_a_process_that_is_put_by_counts_as_no_death_and_one_of_a_run_that_waits_not_at_all(
+    runs: Runs, job: Job
+) -> None:
+    run, _new = runs.submit(job)
+    runs.put_by(run)
+    assert runs.status(run).starts == 0 and runs.status(run).state is RunState.QUEUED
+    runs.begin(run)
+    runs.put_by(run, "no room")
+    runs.put_by(run, "no room")  # by its process, and by the server that ends then
+    assert (runs.status(run).starts, runs.status(run).error) == (0, "no room")
+    runs.begin(run)
+    assert (runs.status(run).starts, runs.status(run).error) == (1, "")
+    assert runs.wait(run, WHY, again_s=60.0, most_s=DAY_S)
+    waiting = runs.status(run)
+    runs.put_by(run)
+    assert runs.status(run) == waiting and waiting.starts == 0
 
 
 def test_a_round_that_begins_anew_gives_the_whole_time_again(runs: Runs, job: Job, clock: Clock) -> None:
@@ -145,7 +172,11 @@ def test_a_run_whose_every_attempt_is_charged_does_not_wait(
     noise: Settings = {"federation": {"min_sites": 3}, "secagg": {"enabled": True}, "noise": {"enabled": noised}}
     run, _new = runs.submit(job_of(tiny_base, noise))
     runs.begin(run)
-    assert _waits(tmp_path / "coordinator", run, runs, TooFewError("round 1")) is not noised
+    with a_world(tmp_path, "site-a") as world:
+        grid, error = world.grid(run), TooFewError("round 1")
+        assert not _wait(grid, runs, run, RunsSection(), error)  # what does not pass
+        error.passes = True
+        assert _wait(grid, runs, run, RunsSection(), error) is not noised
     assert runs.status(run).state is (RunState.RUNNING if noised else RunState.WAITING)
 
 

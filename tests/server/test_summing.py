@@ -19,7 +19,7 @@ from server import sums
 from server.layer import GridLayer
 from server.record import RunRecord
 from server.rounds import Share
-from server.summing import SummingGrid
+from server.summing import SingleGrid, SummingGrid
 from server.sums import LARGEST, MOST_SITES, STEP, STRETCH, Sum
 from tests.memory_grid import MemoryGrid
 from tests.resting import resting_arrays, resting_content
@@ -468,3 +468,13 @@ def test_a_sum_that_was_turned_onto_the_model_is_used_up():
     for again in (lambda: total.turned_onto(MODEL), lambda: total.add(float32(drawn(1)), 1.0)):
         with pytest.raises(ConfigError, match="turned onto"):
             again()
+
+
+@pytest.mark.parametrize("kind", [SummingGrid, SingleGrid])
+def test_sites_are_asked_in_the_same_order_whatever_order_a_strategy_draws(kind):
+    """A run that is started again numbers its requests as before: what was answered is not asked anew."""
+    for drawn_order in itertools.permutations((1, 2, 3)):
+        sites = Sites({node: answer(drawn(node)) for node in (1, 2, 3)})
+        grid = kind(sites, shares=shares([1.0] * 3), min_sites=1, record=RunRecord())
+        assert list(grid.send_and_receive(requests(drawn_order)))
+        assert [request.metadata.dst_node_id for request in sites.requests] == [1, 2, 3]

@@ -234,15 +234,14 @@ def test_a_run_that_nobody_approved_in_time_stops_by_name_and_goes_on_once_it_is
             )
 
         found.until(waiting)
-        with (found.home / SETTINGS_FILE).open("a") as settings:
-            settings.write("[runs]\napproval_hours = 0.002\n")
+        settings_file = found.home / SETTINGS_FILE
+        settings_file.write_text(settings_file.read_text().replace("[runs]\n", "[runs]\napproval_hours = 0.002\n"))
         found.kill("server.link.run_process")  # it is started again, and reads its coordinator's settings anew
         found.until(found.over)
         status = found.runs.status(found.run)
         assert status.state is RunState.STOPPED and status.round == 0
         reason = f"site-02: absent: waiting for approval since {SINCE}; no answer within runs.approval_hours = 0.002"
         assert re.search(reason, status.error)
-        settings_file = found.home / SETTINGS_FILE
         settings_file.write_text(settings_file.read_text().replace("0.002", "24"))
         home = found.home.parent / "sites" / "site-02"
         assert site_main(["jobs", "approve", str(home), found.run]) == 0

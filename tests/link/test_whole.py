@@ -65,6 +65,7 @@ def test_a_job_is_approved_watched_from_far_away_and_its_model_handed_out(
         assert [each for each in actions if each.startswith(("job", "model"))] == [
             "job.wait",
             "job.approve",
+            "job.take",
             "model.fetch",
         ]
 

@@ -18,7 +18,7 @@ def register(commands: Any) -> None:
     kinds = audit.add_subparsers(required=True, metavar="WHAT")
     step = kinds.add_parser("step", help="a canary through the real private training step")
     step.add_argument("--model", choices=("head", "bert"), default="head", help="head (default) or bert")
-    step.add_argument("--trials", type=int, default=5000, help="games with the canary, and as many without")
+    step.add_argument("--trials", type=int, default=10_000, help="games with the canary, and as many without")
     step.add_argument("--epsilon", type=float, default=8.0, help="the claim that is attacked (default 8)")
     step.add_argument("--delta", type=float, default=1e-5, help="delta of the claim (default 1e-5)")
     step.add_argument("--rate", type=float, default=0.5, help="sampling rate q (default 0.5)")

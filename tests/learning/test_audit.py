@@ -97,11 +97,11 @@ def test_the_caller_keeps_its_random_numbers() -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(("target", "rate", "steps", "trials"), [("head", 0.5, 4, 5000), ("bert", 1.0, 1, 2000)])
+@pytest.mark.parametrize(("target", "rate", "steps", "trials"), [("head", 0.5, 4, 10_000), ("bert", 1.0, 1, 2000)])
 def test_the_attacker_proves_most_of_epsilon_8_and_no_more_than_the_claim(
     target: str, rate: float, steps: int, trials: int
 ) -> None:
-    """The key is fixed, so that the games are the same on each run: 0.85 of the claim was seen with the defaults."""
+    """The key is fixed, so that the games are the same on each run: 0.85 of the claim was seen, and 0.69 of 5,000 games."""
     game = game_of(Target(target), rate, steps)
     worlds = [np.array(list(scores(game, KEY, range(trials), present=present))) for present in (False, True)]
     proof = prove(*worlds, game.plan.steps(1), game.plan.delta, 0.99)

@@ -101,7 +101,7 @@ def test_the_caller_keeps_its_random_numbers() -> None:
 def test_the_attacker_proves_most_of_epsilon_8_and_no_more_than_the_claim(
     target: str, rate: float, steps: int, trials: int
 ) -> None:
-    """The key is fixed, so that the games are the same on each run: 0.85 of the claim was seen, and 0.69 of 5,000 games."""
+    """The key is fixed, so that each run plays the same games: 0.85 of the claim, of 5,000 games 0.69."""
     game = game_of(Target(target), rate, steps)
     worlds = [np.array(list(scores(game, KEY, range(trials), present=present))) for present in (False, True)]
     proof = prove(*worlds, game.plan.steps(1), game.plan.delta, 0.99)

@@ -196,11 +196,11 @@ MUTANTS = (
     Mutant(
         name="another model resumed without a charge",
         file="privacy/dp/release.py",
-        old="return self.request == request and any(",
-        new="return self.request.round == request.round and any(",
+        old="return self.request == request",
+        new="return self.request.round == request.round",
         caught_by=(
             "tests/privacy/dp/test_release.py::"
-            "test_a_release_is_resumed_only_for_the_same_request_while_its_charge_is_on_the_ledger",
+            "test_a_release_is_resumed_only_for_the_same_request",
             "tests/client/test_release.py::"
             "test_attack_the_round_asked_from_another_model_has_other_noise_and_its_own_charge[0.001]",
         ),
